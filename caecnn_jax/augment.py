@@ -1,0 +1,138 @@
+"""Normalisation and augmentation of image batches, jit-able; images are float [B, H, W, C].
+
+The random choices of a batch are drawn in `draw`, apart from applying them in `apply`, so that they
+depend on a key alone and not on what computes them.
+"""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+MEAN = (0.4914, 0.4822, 0.4465)  # of the training images' channels, on the scale 0..1
+STD = (0.247, 0.243, 0.261)
+FLIP_PROBABILITY = 0.5
+MAX_ANGLE = 30.0  # degrees, either way
+SCALE_RANGE = (0.75, 1.25)
+HOLE_PROBABILITY = 0.5
+HOLE_SIZE = 12  # pixels, height and width; an image too small gets a hole of its own size
+
+
+def normalize(images: jax.Array, dtype=jnp.float32) -> jax.Array:
+    """uint8 [..., C] in 0..255 to channel-normalised `dtype` [..., C]."""
+    scale = 1 / (255 * jnp.asarray(STD, dtype))
+    return images.astype(dtype) * scale - jnp.asarray(MEAN, dtype) / jnp.asarray(STD, dtype)
+
+
+def denormalize(images: jax.Array) -> jax.Array:
+    """Channel-normalised float [..., C] back to uint8, rounded and clipped to 0..255."""
+    pixels = (images * jnp.asarray(STD, images.dtype) + jnp.asarray(MEAN, images.dtype)) * 255
+    return jnp.clip(jnp.round(pixels), 0, 255).astype(jnp.uint8)
+
+
+class Draws(NamedTuple):
+    """The random choices for a batch, an entry an image."""
+
+    flip: jax.Array  # bool [B]
+    angle: jax.Array  # degrees, counter-clockwise, float [B]
+    scale: jax.Array  # above 1 enlarges, float [B]
+    hole: jax.Array  # bool [B]: is there a hole?
+    corner: jax.Array  # top and left of the hole, int [B, 2]
+
+
+def draw(key: jax.Array, batch_size: int, height: int, width: int) -> Draws:
+    """Draws the choices for a batch of images of `height` x `width` pixels."""
+    flip, angle, scale, hole, top, left = jax.random.split(key, 6)
+    shape = (batch_size,)
+    corners = [
+        jax.random.randint(one, shape, 0, max(size - HOLE_SIZE, 0) + 1)
+        for one, size in ((top, height), (left, width))
+    ]
+    return Draws(
+        flip=jax.random.bernoulli(flip, FLIP_PROBABILITY, shape),
+        angle=jax.random.uniform(angle, shape, minval=-MAX_ANGLE, maxval=MAX_ANGLE),
+        scale=jax.random.uniform(scale, shape, minval=SCALE_RANGE[0], maxval=SCALE_RANGE[1]),
+        hole=jax.random.bernoulli(hole, HOLE_PROBABILITY, shape),
+        corner=jnp.stack(corners, axis=-1),
+    )
+
+
+def augment(images: jax.Array, draws: Draws, dtype=jnp.float32) -> jax.Array:
+    """Flips, rotates, scales, normalises and cuts out: uint8 [B, H, W, C] to `dtype`, same shape.
+
+    The order is the reference's; a flip only mirrors the columns that the affine reads.
+    """
+    _, height, width, _ = images.shape
+    rows, columns = source_coordinates(draws.angle, draws.scale, height, width)
+    columns = jnp.where(draws.flip[:, None, None], width - 1 - columns, columns)
+    warped = normalize(bilinear(images, rows, columns), dtype)
+    return jnp.where(hole_mask(draws, height, width)[..., None], 0, warped)
+
+
+def hole_mask(draws: Draws, height: int, width: int) -> jax.Array:
+    """bool [B, H, W], True inside the holes."""
+    top, left = draws.corner[:, 0, None], draws.corner[:, 1, None]
+    row, column = jnp.arange(height), jnp.arange(width)
+    in_rows = (row >= top) & (row < top + HOLE_SIZE) & draws.hole[:, None]
+    in_columns = (column >= left) & (column < left + HOLE_SIZE)
+    return in_rows[:, :, None] & in_columns[:, None, :]
+
+
+def affine(images: jax.Array, angle_degrees: jax.Array, scale: jax.Array) -> jax.Array:
+    """Rotates each image counter-clockwise and scales it about its centre; same shape and dtype.
+
+    `images` float [B, H, W, C], `angle_degrees` and `scale` [B]. Bilinear; the border is mirrored
+    without repeating the edge pixel (OpenCV's REFLECT_101, SciPy's 'mirror').
+    """
+    rows, columns = source_coordinates(angle_degrees, scale, *images.shape[1:3])
+    return bilinear(images, rows, columns).astype(images.dtype)
+
+
+def source_coordinates(
+    angle_degrees: jax.Array, scale: jax.Array, height: int, width: int
+) -> tuple[jax.Array, jax.Array]:
+    """The row and column, float [B, H, W], that each output pixel of `affine` is read from.
+
+    The inverse of OpenCV's getRotationMatrix2D about the image's centre.
+    """
+    radians = jnp.deg2rad(angle_degrees)
+    cosine = (jnp.cos(radians) / scale)[:, None, None]
+    sine = (jnp.sin(radians) / scale)[:, None, None]
+    centre_row, centre_column = height / 2, width / 2  # as the reference counts, not (n - 1) / 2
+    row = (jnp.arange(height) - centre_row)[None, :, None].astype(cosine.dtype)
+    column = (jnp.arange(width) - centre_column)[None, None, :].astype(cosine.dtype)
+    return (
+        sine * column + cosine * row + centre_row,
+        cosine * column - sine * row + centre_column,
+    )
+
+
+def bilinear(images: jax.Array, rows: jax.Array, columns: jax.Array) -> jax.Array:
+    """Samples images [B, H, W, C] at float `rows` and `columns` [B, H', W'], mirrored outside.
+
+    The result is float [B, H', W', C].
+    """
+    batch, height, width, channels = images.shape
+    top, left = jnp.floor(rows), jnp.floor(columns)
+    down, right = (rows - top)[..., None], (columns - left)[..., None]
+    flat = images.reshape(batch, height * width, channels)
+
+    def pixel(row_offset: int, column_offset: int) -> jax.Array:
+        row = _mirror(top.astype(jnp.int32) + row_offset, height)
+        column = _mirror(left.astype(jnp.int32) + column_offset, width)
+        index = (row * width + column).reshape(batch, -1, 1)
+        taken = jnp.take_along_axis(flat, index, axis=1, mode="promise_in_bounds")
+        return taken.reshape(*rows.shape, channels).astype(rows.dtype)
+
+    upper = pixel(0, 0) * (1 - right) + pixel(0, 1) * right
+    lower = pixel(1, 0) * (1 - right) + pixel(1, 1) * right
+    return upper * (1 - down) + lower * down
+
+
+def _mirror(index: jax.Array, size: int) -> jax.Array:
+    """Reflects int indices into 0..size-1 without repeating the edge: -1 -> 1, size -> size-2."""
+    if size == 1:
+        return jnp.zeros_like(index)
+    period = 2 * (size - 1)
+    index = jnp.mod(index, period)
+    return jnp.minimum(index, period - index)

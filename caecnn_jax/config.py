@@ -1,0 +1,296 @@
+"""Checks a config before any data is read: every field's type and range, and how fields agree."""
+
+import difflib
+import json
+import math
+from collections.abc import Callable, Iterable
+
+import ml_collections
+
+from caecnn_jax import dataset
+
+IMAGE_SIZE = 32  # pixels, height and width
+IMAGE_CHANNELS = 3
+MAX_CHANNELS = 4096  # of a block: far above any use, and low enough to fail here, not in memory
+CLASS_SIZE = 5000  # training images of each class
+LOCAL_FRACTION = 20  # config.is_local divides every count by this
+DTYPES = ("float32", "bfloat16", "float64")
+DATA_SOURCES = ("auto", "tfds", "archive", "download", "npm")
+
+
+class ConfigError(ValueError):
+    """A config that cannot be run; one sentence with field, value and what is allowed."""
+
+
+def _check(ok: bool, field: str, value, allowed: str) -> None:
+    if not ok:
+        raise ConfigError(f"config.{field}={value!r}: {allowed}")
+
+
+def _flag(field: str, value) -> None:
+    _check(isinstance(value, bool), field, value, "must be True or False")
+
+
+def _whole(low: int, high: int | None = None) -> Callable:
+    allowed = f"must be a whole number, {low} or more"
+    if high is not None:
+        allowed = f"must be a whole number from {low} to {high}"
+
+    def check(field: str, value) -> None:
+        ok = isinstance(value, int) and not isinstance(value, bool)
+        _check(ok and low <= value and (high is None or value <= high), field, value, allowed)
+
+    return check
+
+
+def _is_number(value) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _rate(field: str, value) -> None:
+    _check(_is_number(value) and value > 0, field, value, "must be a number above 0")
+
+
+def _betas(field: str, value) -> None:
+    ok = isinstance(value, tuple) and len(value) == 2
+    ok = ok and all(_is_number(beta) and 0 <= beta < 1 for beta in value)
+    _check(ok, field, value, "must be two numbers from 0 to below 1, such as (0.0, 0.999)")
+
+
+def _one_of(choices: Iterable[str]) -> Callable:
+    def check(field: str, value) -> None:
+        _check(value in choices, field, value, f"must be one of {', '.join(choices)}")
+
+    return check
+
+
+def _text(field: str, value) -> None:
+    _check(isinstance(value, str), field, value, "must be a text")
+
+
+def _blocks(*kinds: type) -> Callable:
+    """A non-empty tuple of blocks: channel counts, and for the CNN whether the block pools."""
+    example = "((3, 32, True), (32, 64, True))" if bool in kinds else "((3, 6), (6, 12))"
+
+    def is_block(block) -> bool:
+        return (
+            isinstance(block, tuple)
+            and len(block) == len(kinds)
+            and all(type(item) is kind for item, kind in zip(block, kinds, strict=True))
+            and all(1 <= item <= MAX_CHANNELS for item in block if type(item) is int)
+        )
+
+    def check(field: str, value) -> None:
+        ok = isinstance(value, tuple) and value != () and all(map(is_block, value))
+        _check(
+            ok,
+            field,
+            value,
+            f"must be a tuple of blocks such as {example}, 1 to {MAX_CHANNELS} channels",
+        )
+
+    return check
+
+
+def _class_counts(field: str, value) -> None:
+    _check(isinstance(value, dict), field, value, "must map class names to counts")
+    for name, count in value.items():
+        if name != "all":
+            _known(f"{field}.{name}", name, dataset.CLASS_NAMES, "is no class of CIFAR-10")
+        _whole(0 if field.endswith("expansion") else 1)(f"{field}.{name}", count)
+
+
+_OPT = {"lr": _rate, "betas": _betas}
+# What each field must be by itself; how they agree is checked by the functions below.
+SCHEMA = {
+    "use_cnn": _flag,
+    "use_cae": _flag,
+    "only_train_cae_until": _whole(0),
+    "train_data_regulation": _class_counts,
+    "train_data_expansion": _class_counts,
+    "expand_for_test": _flag,
+    "is_local": _flag,
+    "use_aug": _flag,
+    "cnn": {
+        "use_mixed_input": _flag,
+        "input_resolution": _whole(1),
+        "block_sizes": _blocks(int, int, bool),
+        "opt": _OPT,
+    },
+    "cae": {
+        "enc_block_sizes": _blocks(int, int),
+        "dec_block_sizes": _blocks(int, int),
+        "opt": _OPT,
+    },
+    "do_cv": _flag,
+    "do_test": _flag,
+    "num_folds": _whole(2),
+    "num_epoch": _whole(1),
+    "test_early_stopping": _flag,
+    "batch_size": _whole(1, 10 * CLASS_SIZE),
+    "save_img_per_epoch": _whole(0),
+    "seed": _whole(0, 2**32 - 1),
+    "dtype": _one_of(DTYPES),
+    "data_source": _one_of(DATA_SOURCES),
+    "data_dir": _text,
+    "steps_per_call": _whole(0),
+    "keep_checkpoints": _whole(1),
+}
+
+
+def validate(config: ml_collections.ConfigDict) -> None:
+    """Returns None, or raises ConfigError naming the first field that cannot be run."""
+    fields = config.to_dict() if isinstance(config, ml_collections.ConfigDict) else config
+    _check_fields(SCHEMA, fields, "")
+    _check_parts(config)
+    if config.use_cae:
+        _check_autoencoder(config)
+    if config.use_cnn:
+        _check_cnn(config)
+    _check_counts(config)
+
+
+def _known(field: str, name: str, names: Iterable[str], complaint: str) -> None:
+    if name not in names:
+        near = difflib.get_close_matches(str(name), names, n=1)
+        hint = f"did you mean {near[0]!r}?" if near else f"known are {', '.join(names)}"
+        raise ConfigError(f"config.{field} {complaint}: {hint}")
+
+
+def _check_fields(schema: dict, fields, prefix: str) -> None:
+    _check(isinstance(fields, dict), prefix.rstrip("."), fields, "must be a group of fields")
+    for name in fields:
+        _known(f"{prefix}{name}", name, tuple(schema), "is no field of the config")
+    for name, check in schema.items():
+        if name not in fields:
+            raise ConfigError(f"config.{prefix}{name} is missing (configs/default.py has it)")
+        if isinstance(check, dict):
+            _check_fields(check, fields[name], f"{prefix}{name}.")
+        else:
+            check(f"{prefix}{name}", fields[name])
+
+
+def _check_parts(config) -> None:
+    if not (config.use_cnn or config.use_cae):
+        raise ConfigError(
+            "config.use_cnn=False and config.use_cae=False leave nothing to train: set one to True"
+        )
+    if not (config.do_cv or config.do_test):
+        raise ConfigError(
+            "config.do_cv=False and config.do_test=False leave nothing to run: set one to True"
+        )
+    if config.only_train_cae_until and not config.use_cae:
+        raise ConfigError(
+            f"config.only_train_cae_until={config.only_train_cae_until}: warm-up trains the CAE "
+            "alone, so it must be 0 unless config.use_cae=True"
+        )
+
+
+def _check_chain(field: str, blocks, incoming: int, source: str, start: int = 1) -> None:
+    """From block `start` on, each block must take the channels that come in."""
+    for index, block in enumerate(blocks[start - 1 :], start):
+        if block[0] != incoming:
+            raise ConfigError(
+                f"config.{field}={blocks!r}: block {index} takes {block[0]} channels, "
+                f"but {source} has {incoming}"
+            )
+        incoming, source = block[1], f"block {index}'s output"
+
+
+def code_resolution(config) -> int:
+    """Pixels, height and width, of the encoder's code."""
+    return IMAGE_SIZE // 2 ** len(config.cae.enc_block_sizes)
+
+
+def _check_autoencoder(config) -> None:
+    encoder, decoder = config.cae.enc_block_sizes, config.cae.dec_block_sizes
+    _check_chain("cae.enc_block_sizes", encoder, IMAGE_CHANNELS, "the image")
+    if IMAGE_SIZE % 2 ** len(encoder):
+        raise ConfigError(
+            f"config.cae.enc_block_sizes={encoder!r}: {len(encoder)} blocks halve the "
+            f"{IMAGE_SIZE} pixels too often, at most 5 are possible"
+        )
+    _check_chain("cae.dec_block_sizes", decoder, encoder[-1][1], "the code")
+    _check(
+        len(decoder) == len(encoder) and decoder[-1][1] == IMAGE_CHANNELS,
+        "cae.dec_block_sizes",
+        decoder,
+        f"must have as many blocks as the encoder ({len(encoder)}) and end in "
+        f"{IMAGE_CHANNELS} channels, to give an image of the input's size",
+    )
+
+
+def _check_cnn(config) -> None:
+    cnn, blocks = config.cnn, config.cnn.block_sizes
+    mixed = config.use_cae and cnn.use_mixed_input
+    if cnn.use_mixed_input and not config.use_cae:
+        raise ConfigError("config.cnn.use_mixed_input=True: needs config.use_cae=True for the code")
+    reads_code = config.use_cae and not mixed
+    resolution = code_resolution(config) if reads_code else IMAGE_SIZE
+    source = "the code" if reads_code else "the image"
+    _check(
+        cnn.input_resolution == resolution,
+        "cnn.input_resolution",
+        cnn.input_resolution,
+        f"must be {resolution}, the resolution of {source} that the CNN reads",
+    )
+    for index, (*_, pool) in enumerate(blocks):
+        if pool and resolution % 2:
+            raise ConfigError(
+                f"config.cnn.block_sizes={blocks!r}: block {index + 1} cannot pool "
+                f"{resolution}x{resolution} pixels, an even number is needed"
+            )
+        resolution //= 2 if pool else 1
+    channels = config.cae.enc_block_sizes[-1][1]
+    if not mixed:
+        _check_chain("cnn.block_sizes", blocks, channels if reads_code else IMAGE_CHANNELS, source)
+        return
+    _check_chain("cnn.block_sizes", blocks[:1], IMAGE_CHANNELS, source)
+    first = IMAGE_SIZE // (2 if blocks[0][2] else 1)
+    if first != code_resolution(config):
+        raise ConfigError(
+            f"config.cnn.block_sizes={blocks!r}: in mixed mode block 1 must end at the code's "
+            f"resolution {code_resolution(config)}, not {first}"
+        )
+    joined = f"block 1's output ({blocks[0][1]}) with the code ({channels})"
+    _check_chain("cnn.block_sizes", blocks, blocks[0][1] + channels, joined, start=2)
+
+
+def _check_counts(config) -> None:
+    for name, count in config.train_data_regulation.items():
+        field = f"train_data_regulation.{name}"
+        _check(count <= CLASS_SIZE, field, count, f"a class has only {CLASS_SIZE} training images")
+        kept = count // LOCAL_FRACTION if config.is_local else count
+        least = config.num_folds if config.do_cv else 1
+        reason = f"leaves {kept} images of a class, fewer than the {least} needed"
+        _check(kept >= least, field, count, reason)
+    most = CLASS_SIZE // LOCAL_FRACTION if config.is_local else CLASS_SIZE
+    if config.do_cv and config.num_folds > most:
+        raise ConfigError(
+            f"config.num_folds={config.num_folds}: must be at most {most}, the images of a class"
+        )
+
+
+def to_json(config: ml_collections.ConfigDict) -> str:
+    """The config as readable JSON text; `from_json` reads it back."""
+    return json.dumps(config.to_dict(), indent=2) + "\n"
+
+
+def from_json(text: str) -> ml_collections.ConfigDict:
+    """The validated config that `to_json` wrote; raises ConfigError if it is anything else."""
+    try:
+        fields = json.loads(text)
+    except json.JSONDecodeError as error:
+        raise ConfigError(f"the saved config is no JSON: {error}") from error
+    if not isinstance(fields, dict):
+        raise ConfigError("the saved config holds no fields")
+    config = ml_collections.ConfigDict(_as_tuples(fields))
+    validate(config)
+    return config
+
+
+def _as_tuples(value):
+    """JSON's lists as the tuples that they were."""
+    if isinstance(value, dict):
+        return {key: _as_tuples(item) for key, item in value.items()}
+    return tuple(map(_as_tuples, value)) if isinstance(value, list) else value

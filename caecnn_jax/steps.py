@@ -1,0 +1,151 @@
+"""One training step and one evaluation step, as pure functions, and the state that they train.
+
+B: images of a batch. A batch is {"image": float [B, H, W, C] channel-normalised, "label": int [B]}
+with, where images are padding, "mask": bool [B], False for those.
+"""
+
+import functools
+from collections.abc import Mapping
+from typing import Any
+
+import flax
+import jax
+import jax.numpy as jnp
+import ml_collections
+import optax
+
+from caecnn_jax import models
+
+Batch = Mapping[str, jax.Array]
+Metrics = dict[str, jax.Array]
+PyTree = Any
+
+
+@functools.cache
+def adam(lr: float, betas: tuple[float, float]) -> optax.GradientTransformation:
+    """Adam as PyTorch's: eps 1e-8 outside the root.
+
+    Cached, since a state carries its optimizers and jit compiles anew for each new object.
+    """
+    return optax.adam(lr, b1=betas[0], b2=betas[1], eps=1e-8)
+
+
+@flax.struct.dataclass
+class TrainState:
+    """All that training changes, each entry keyed by part ("cae", "cnn"), and what changes it."""
+
+    params: PyTree
+    batch_stats: PyTree
+    opt_state: PyTree
+    model: models.Classifier = flax.struct.field(pytree_node=False)
+    optimizers: Mapping[str, optax.GradientTransformation] = flax.struct.field(pytree_node=False)
+
+    @property
+    def variables(self) -> dict[str, PyTree]:
+        """What the model is applied to."""
+        return {"params": self.params, "batch_stats": self.batch_stats}
+
+
+def create_state(
+    model: models.Classifier,
+    config: ml_collections.ConfigDict,
+    key: jax.Array,
+    variables: Mapping[str, PyTree] | None = None,
+) -> TrainState:
+    """The state before the first step, from `key` or from given {"params", "batch_stats"}."""
+    if variables is None:
+        images = jnp.zeros((1, 32, 32, 3), jnp.dtype(config.dtype))
+        variables = jax.jit(model.init)(key, images)
+    params = variables["params"]
+    optimizers = {part: adam(config[part].opt.lr, config[part].opt.betas) for part in params}
+    return TrainState(
+        params=dict(params),
+        batch_stats=dict(variables["batch_stats"]),
+        opt_state={part: optimizers[part].init(params[part]) for part in params},
+        model=model,
+        optimizers=flax.core.FrozenDict(optimizers),
+    )
+
+
+def masked_mean(values: jax.Array, mask: jax.Array) -> jax.Array:
+    """Mean over the images where `mask` bool [B] is True, of values float [B]; 0 if there is none.
+
+    Computed in float32 at least, whatever the values' precision.
+    """
+    values = values.astype(jnp.promote_types(values.dtype, jnp.float32))
+    return jnp.where(mask, values, 0).sum() / jnp.maximum(mask.sum(), 1)
+
+
+def reconstruction_error(images: jax.Array, reconstruction: jax.Array) -> jax.Array:
+    """Squared error of each image, float [B], a mean over its pixels and channels."""
+    error = reconstruction.astype(images.dtype) - images
+    return jnp.square(error).mean(axis=(1, 2, 3))
+
+
+def cross_entropy(logits: jax.Array, labels: jax.Array) -> jax.Array:
+    """Cross-entropy of each image, float [B], from logits [B, 10] and int labels [B]."""
+    logits = logits.astype(jnp.promote_types(logits.dtype, jnp.float32))
+    return optax.softmax_cross_entropy_with_integer_labels(logits, labels)
+
+
+def losses(outputs: models.Outputs, batch: Batch, mask: jax.Array) -> tuple[jax.Array, Metrics]:
+    """The sum that is minimised, and its two terms as batch means (nan for an absent part)."""
+    total, metrics = 0.0, {"loss_cae": jnp.nan, "loss_cnn": jnp.nan}
+    if outputs.reconstruction is not None:
+        error = reconstruction_error(batch["image"], outputs.reconstruction)
+        metrics["loss_cae"] = masked_mean(error, mask)
+        total += metrics["loss_cae"]
+    if outputs.logits is not None:
+        error = cross_entropy(outputs.logits, batch["label"])
+        metrics["loss_cnn"] = masked_mean(error, mask)
+        total += metrics["loss_cnn"]
+    return total, metrics
+
+
+def batch_mask(batch: Batch) -> jax.Array:
+    """The batch's mask bool [B], all True where it has none."""
+    return batch.get("mask", jnp.ones(batch["image"].shape[0], bool))
+
+
+@functools.partial(jax.jit, static_argnames="joint")
+def train_step(state: TrainState, batch: Batch, joint: bool = True) -> tuple[TrainState, Metrics]:
+    """One update. `joint=False` (warm-up) masks the classification term: only the CAE trains.
+
+    Then nothing of the CNN is run or moved: parameters, running averages, Adam's moments and count.
+    Metrics: {"loss_cae", "loss_cnn"}, batch means before the update.
+    """
+    mask = batch_mask(batch)
+    trained = [part for part in state.params if joint or part == "cae"]
+
+    def loss(params):
+        outputs, updates = state.model.apply(
+            {"params": state.params | params, "batch_stats": state.batch_stats},
+            batch["image"],
+            train=True,
+            mask=mask,
+            joint=joint,
+            mutable="batch_stats",
+        )
+        total, metrics = losses(outputs, batch, mask)
+        return total, (metrics, updates["batch_stats"])
+
+    trained_params = {part: state.params[part] for part in trained}
+    gradients, (metrics, batch_stats) = jax.grad(loss, has_aux=True)(trained_params)
+    params, opt_state = dict(state.params), dict(state.opt_state)
+    for part in trained:
+        updates, opt_state[part] = state.optimizers[part].update(
+            gradients[part], state.opt_state[part], params[part]
+        )
+        params[part] = optax.apply_updates(params[part], updates)
+    state = state.replace(
+        params=params,
+        batch_stats=state.batch_stats | batch_stats,
+        opt_state=opt_state,
+    )
+    return state, metrics
+
+
+@functools.partial(jax.jit, static_argnames="joint")
+def eval_step(state: TrainState, batch: Batch, joint: bool = True) -> models.Outputs:
+    """The networks' outputs by the running averages; `joint=False` leaves the CNN out."""
+    return state.model.apply(state.variables, batch["image"], joint=joint)

