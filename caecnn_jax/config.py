@@ -7,18 +7,17 @@ from collections.abc import Callable, Iterable
 
 import ml_collections
 
-from caecnn_jax import dataset
+from caecnn_jax import dataset, errors, sampling
 
 IMAGE_SIZE = 32  # pixels, height and width
 IMAGE_CHANNELS = 3
 MAX_CHANNELS = 4096  # of a block: far above any use, and low enough to fail here, not in memory
 CLASS_SIZE = 5000  # training images of each class
-LOCAL_FRACTION = 20  # config.is_local divides every count by this
 DTYPES = ("float32", "bfloat16", "float64")
 DATA_SOURCES = ("auto", "tfds", "archive", "download", "npm")
 
 
-class ConfigError(ValueError):
+class ConfigError(errors.UserError, ValueError):
     """A config that cannot be run; one sentence with field, value and what is allowed."""
 
 
@@ -134,6 +133,7 @@ SCHEMA = {
     "data_source": _one_of(DATA_SOURCES),
     "data_dir": _text,
     "steps_per_call": _whole(0),
+    "folds_side_by_side": _flag,
     "keep_checkpoints": _whole(1),
 }
 
@@ -260,11 +260,11 @@ def _check_counts(config) -> None:
     for name, count in config.train_data_regulation.items():
         field = f"train_data_regulation.{name}"
         _check(count <= CLASS_SIZE, field, count, f"a class has only {CLASS_SIZE} training images")
-        kept = count // LOCAL_FRACTION if config.is_local else count
+        kept = count // sampling.LOCAL_FRACTION if config.is_local else count
         least = config.num_folds if config.do_cv else 1
         reason = f"leaves {kept} images of a class, fewer than the {least} needed"
         _check(kept >= least, field, count, reason)
-    most = CLASS_SIZE // LOCAL_FRACTION if config.is_local else CLASS_SIZE
+    most = CLASS_SIZE // sampling.LOCAL_FRACTION if config.is_local else CLASS_SIZE
     if config.do_cv and config.num_folds > most:
         raise ConfigError(
             f"config.num_folds={config.num_folds}: must be at most {most}, the images of a class"

@@ -4,10 +4,13 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
+import ml_collections
 import numpy as np
 
+LOCAL_FRACTION = 20  # config.is_local divides every count by this
+
 # The second entry of default_rng([seed, purpose]): one stream per use, whatever ran before.
-REGULATE, FOLDS, EXPAND, SHUFFLE = range(4)
+REGULATE, FOLDS, EXPAND = range(3)
 
 
 def per_class(counts: Mapping[str, int], class_names: Sequence[str]) -> dict[str, int]:
@@ -83,27 +86,21 @@ def expand(
     return np.concatenate(parts)
 
 
-def epoch_order(
-    indices: np.ndarray, batch_size: int, key: Sequence[int], num_steps: int | None = None
-) -> tuple[np.ndarray, np.ndarray]:
-    """One epoch's visiting order: indices int32[steps, batch] and a mask bool[steps, batch].
-
-    Every image comes once; the mask is False on the padding (index 0) of the last batch and on the
-    steps added up to `num_steps`. The order depends on `key`, e.g. (seed, fold, epoch), alone.
-    """
-    order = np.random.default_rng([SHUFFLE, *key]).permutation(indices)
-    return in_batches(order, batch_size, num_steps)
-
-
 def in_batches(
-    indices: np.ndarray, batch_size: int, num_steps: int | None = None
+    indices: np.ndarray, batch_size: int, num_steps: int, width: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """`indices` as they come, padded to int32[steps, batch], and the mask bool[steps, batch]."""
-    steps = num_steps or -(-len(indices) // batch_size)
-    batches = np.zeros(steps * batch_size, np.int32)
-    batches[: len(indices)] = indices
-    mask = np.arange(steps * batch_size) < len(indices)
-    return batches.reshape(steps, batch_size), mask.reshape(steps, batch_size)
+    """`indices` in turn, as int32[num_steps, width], and a mask bool of that shape.
+
+    A step holds `batch_size` of them; the mask is False on the padding that follows: the rest of
+    the last batch, further steps, and the columns up to `width`.
+    """
+    order = np.zeros((num_steps, width), np.int32)
+    mask = np.zeros((num_steps, width), bool)
+    for step, start in enumerate(range(0, len(indices), batch_size)):
+        batch = indices[start : start + batch_size]
+        order[step, : len(batch)] = batch
+        mask[step, : len(batch)] = True
+    return order, mask
 
 
 class Split(NamedTuple):
@@ -116,46 +113,40 @@ class Split(NamedTuple):
     valid: np.ndarray  # the validation part, or the test set
 
 
-def scaled(counts: Mapping[str, int], divisor: int) -> dict[str, int]:
-    """Every count divided by `divisor`, rounded down."""
-    return {name: count // divisor for name, count in counts.items()}
-
-
 def splits(
+    config: ml_collections.ConfigDict,
     labels: np.ndarray,
     num_train: int,
     class_names: Sequence[str],
-    *,
-    regulation: Mapping[str, int],
-    expansion: Mapping[str, int],
-    num_folds: int,
-    expand_for_test: bool,
-    divisor: int,
-    seed: int,
 ) -> tuple[np.ndarray, list[Split]]:
-    """The regulated training images, and every run's split: the folds, then the test run.
+    """The regulated training images, and the split of every run of `config`: folds, then test.
 
-    `labels` int[N] are those of all images, the first `num_train` for training. With a `divisor`
-    above 1 every count, the test set's included, is that fraction of itself.
+    `labels` int[N] are those of all images, the first `num_train` for training. With `is_local`
+    every count, the test set's included, is a twentieth.
     """
-    sizes = np.bincount(labels[:num_train], minlength=len(class_names))
-    full = {name: int(size) for name, size in zip(class_names, sizes, strict=True)}
-    counts = scaled(full | per_class(regulation, class_names), divisor)
-    extra = scaled(expansion, divisor)
-    kept = regulate(labels[:num_train], counts, class_names, seed)
+    divisor = LOCAL_FRACTION if config.is_local else 1
 
-    test_labels = labels[num_train:]
-    sizes = np.bincount(test_labels, minlength=len(class_names)) // divisor
-    test_counts = {name: int(size) for name, size in zip(class_names, sizes, strict=True)}
-    test = num_train + regulate(test_labels, test_counts, class_names, seed)
+    def counts_of(part: np.ndarray) -> dict[str, int]:
+        return class_counts(np.arange(len(part)), part, class_names)
 
+    def scaled(counts: Mapping[str, int]) -> dict[str, int]:
+        return {name: count // divisor for name, count in counts.items()}
+
+    train_labels, test_labels = labels[:num_train], labels[num_train:]
+    counts = counts_of(train_labels) | per_class(config.train_data_regulation, class_names)
+    kept = regulate(train_labels, scaled(counts), class_names, config.seed)
+    extra = scaled(config.train_data_expansion)
     runs = []
-    for number, (train, valid) in enumerate(folds(labels[kept], num_folds, seed), 1):
-        train, valid = kept[train], kept[valid]
-        expanded = expand(train, labels, extra, class_names, seed)
-        runs.append(Split(f"fold_{number}", number, train, expanded, valid))
-    expanded = expand(kept, labels, extra if expand_for_test else {}, class_names, seed)
-    runs.append(Split("test", 0, kept, expanded, test))
+    if config.do_cv:
+        for number, pair in enumerate(folds(labels[kept], config.num_folds, config.seed), 1):
+            train, valid = kept[pair[0]], kept[pair[1]]
+            expanded = expand(train, labels, extra, class_names, config.seed)
+            runs.append(Split(f"fold_{number}", number, train, expanded, valid))
+    if config.do_test:
+        test = regulate(test_labels, scaled(counts_of(test_labels)), class_names, config.seed)
+        extra = extra if config.expand_for_test else {}
+        expanded = expand(kept, labels, extra, class_names, config.seed)
+        runs.append(Split("test", 0, kept, expanded, num_train + test))
     return kept, runs
 
 

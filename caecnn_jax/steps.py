@@ -30,6 +30,15 @@ def adam(lr: float, betas: tuple[float, float]) -> optax.GradientTransformation:
     return optax.adam(lr, b1=betas[0], b2=betas[1], eps=1e-8)
 
 
+def make_optimizers(
+    config: ml_collections.ConfigDict,
+) -> Mapping[str, optax.GradientTransformation]:
+    """The optimizer of each part that the config trains."""
+    parts = [part for part, used in (("cae", config.use_cae), ("cnn", config.use_cnn)) if used]
+    opts = {part: config[part].opt for part in parts}
+    return flax.core.FrozenDict({part: adam(opt.lr, opt.betas) for part, opt in opts.items()})
+
+
 @flax.struct.dataclass
 class TrainState:
     """All that training changes, each entry keyed by part ("cae", "cnn"), and what changes it."""
@@ -46,6 +55,12 @@ class TrainState:
         return {"params": self.params, "batch_stats": self.batch_stats}
 
 
+@functools.partial(jax.jit, static_argnums=0)
+def _init(model: models.Classifier, key: jax.Array) -> PyTree:
+    cae_or_cnn = model.cae or model.cnn
+    return model.init(key, jnp.zeros((1, 32, 32, 3), cae_or_cnn.param_dtype))
+
+
 def create_state(
     model: models.Classifier,
     config: ml_collections.ConfigDict,
@@ -53,17 +68,25 @@ def create_state(
     variables: Mapping[str, PyTree] | None = None,
 ) -> TrainState:
     """The state before the first step, from `key` or from given {"params", "batch_stats"}."""
-    if variables is None:
-        images = jnp.zeros((1, 32, 32, 3), jnp.dtype(config.dtype))
-        variables = jax.jit(model.init)(key, images)
-    params = variables["params"]
-    optimizers = {part: adam(config[part].opt.lr, config[part].opt.betas) for part in params}
+    variables = _init(model, key) if variables is None else variables
+    optimizers = make_optimizers(config)
+    opt_state = {part: optimizers[part].init(variables["params"][part]) for part in optimizers}
+    return restore_state(model, config, variables, opt_state)
+
+
+def restore_state(
+    model: models.Classifier,
+    config: ml_collections.ConfigDict,
+    variables: Mapping[str, PyTree],
+    opt_state: PyTree,
+) -> TrainState:
+    """The state that had these variables and this optimizer state."""
     return TrainState(
-        params=dict(params),
+        params=dict(variables["params"]),
         batch_stats=dict(variables["batch_stats"]),
-        opt_state={part: optimizers[part].init(params[part]) for part in params},
+        opt_state=dict(opt_state),
         model=model,
-        optimizers=flax.core.FrozenDict(optimizers),
+        optimizers=make_optimizers(config),
     )
 
 

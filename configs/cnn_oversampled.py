@@ -1,7 +1,7 @@
 r"""The CNN alone, each rare class oversampled by 2,000 images.
 
 Run:     python main.py --config configs/cnn_oversampled.py --workdir runs/cnn_oversampled
-Quick:   python main.py --config configs/cnn_oversampled.py:quick --workdir runs/cnn_oversampled-quick
+Quick:   python main.py --config configs/cnn_oversampled.py:quick --workdir runs/oversampled-quick
 Reference: 5-fold mean validation accuracy 0.7432, test accuracy 0.7052.
 """
 

@@ -1,0 +1,116 @@
+"""What one run leaves as it trains: its records, checkpoints, TensorBoard events and pictures.
+
+A record is what is known of one epoch: a line of history.jsonl (README, "What a run leaves") and
+the "confusion_matrix" of its validation. The records travel in the checkpoints, so a checkpoint
+alone says all that happened before it, and every other file can be written anew from it.
+"""
+
+import io
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from etils import epath
+from PIL import Image
+
+from caecnn_jax import board, checkpoints, figures, metrics, sampling, workdir
+
+
+class Journal:
+    """The state of one run outside the device, and its files in `folder`."""
+
+    def __init__(self, split: sampling.Split, folder: epath.Path, class_names: Sequence[str]):
+        """`folder` is the workdir; nothing is written before `start`."""
+        self.split = split
+        self.records: list[dict[str, Any]] = []
+        self.step = 0  # training steps done of the epoch after the last record
+        self.losses: dict[str, list] = {}  # of those steps
+        self._class_names = class_names
+        self._folder = folder
+        self._epochs = checkpoints.Checkpoints(folder / split.name)
+        # An epoch cut short by a signal; kept apart, since only whole epochs count elsewhere.
+        self._interrupted = checkpoints.Checkpoints(folder / split.name / "interrupted")
+        self._board: board.Board | None = None
+
+    @property
+    def pictures(self) -> epath.Path:
+        """The folder of the run's PNG files."""
+        return self._folder / "images" / self.split.name
+
+    def restore(self, target: dict[str, Any]) -> dict[str, Any] | None:
+        """Goes back to where the run was left; returns its arrays, or None if it is new.
+
+        `target` holds arrays or shapes like those that were saved. Raises CheckpointError when
+        there are checkpoints and none can be restored.
+        """
+        restored = self._epochs.restore_newest(target)
+        if restored is not None:
+            self.records = restored.progress["records"]
+        for step in reversed(self._interrupted.steps()):
+            try:
+                partial = self._interrupted.restore(step, target)
+            except checkpoints.CheckpointError:
+                continue  # then the epoch is trained anew from its start
+            if partial.progress["epoch"] == len(self.records) + 1:
+                self.step, self.losses = partial.progress["step"], partial.progress["losses"]
+                return partial.arrays
+        return None if restored is None else restored.arrays
+
+    def forget_partial_epoch(self, target: dict[str, Any]) -> dict[str, Any] | None:
+        """Goes back to the last whole epoch; returns what `restore` does."""
+        self._interrupted.keep_only(set())
+        self.step, self.losses = 0, {}
+        return self.restore(target)
+
+    def start(self) -> None:
+        """Opens the event file; call once the run is restored, in the process that writes."""
+        first_epoch = len(self.records) + 1
+        self._board = board.Board(self._folder / "tensorboard" / self.split.name, first_epoch)
+
+    def add(self, record: dict[str, Any], arrays: dict[str, Any], keep: int) -> None:
+        """Takes in an epoch: saves its checkpoint, removes those not kept, writes its events."""
+        self.records.append(record)
+        self.step, self.losses = 0, {}
+        epoch = record["epoch"]
+        self._epochs.save(epoch, arrays, {"epoch": epoch, "records": self.records})
+        best = self.records[metrics.best_epoch(self.records)]["epoch"]
+        self._epochs.keep_only({*range(epoch - keep + 1, epoch + 1), best})
+        self._interrupted.keep_only(set())
+        if self._board is not None:
+            confusion = record["confusion_matrix"]
+            table = confusion and metrics.per_class(confusion, self._class_names)
+            self._board.epoch(record, table)
+
+    def add_partial(self, step: int, losses: dict[str, list], arrays: dict[str, Any]) -> None:
+        """Saves an epoch that was cut short after `step` training steps."""
+        epoch = len(self.records) + 1
+        number = (self._interrupted.steps() or [0])[-1] + 1
+        progress = {"epoch": epoch, "step": step, "losses": losses}
+        self._interrupted.save(number, arrays, progress)
+        self._interrupted.keep_only({number})
+
+    def picture(self, name: str, png: bytes, epoch: int) -> None:
+        """Writes a PNG file and shows it on the board."""
+        if self._board is None:
+            return
+        self.pictures.mkdir(parents=True, exist_ok=True)
+        workdir.write_bytes(self.pictures / f"{name}.png", png)
+        pixels = np.asarray(Image.open(io.BytesIO(png)).convert("RGB"))
+        self._board.picture(name.split("-epoch")[0], pixels, epoch)
+
+    def finish(self) -> None:
+        """Draws the learning curves and the last confusion matrix, and closes the board."""
+        last = self.records[-1]
+        curves = figures.learning_curves(self.records)
+        self.picture("learning_curves", curves, last["epoch"])
+        if last["confusion_matrix"]:
+            matrix = np.asarray(last["confusion_matrix"])
+            png = figures.confusion_matrix(matrix, self._class_names)
+            self.picture("confusion_matrix", png, last["epoch"])
+        self.close()
+
+    def close(self) -> None:
+        """Closes the event file."""
+        if self._board is not None:
+            self._board.close()
+            self._board = None

@@ -1,0 +1,40 @@
+"""What is logged where: the program's own lines, and other libraries' warnings."""
+
+import contextlib
+import logging as std_logging
+import os
+import pathlib
+from collections.abc import Iterator
+
+from absl import logging
+
+_PACKAGE = str(pathlib.Path(__file__).parent)
+_FORMAT = "%(asctime)s %(message)s"
+
+
+def _is_ours(record: std_logging.LogRecord) -> bool:
+    """Orbax alone says a dozen things for each checkpoint; at DEBUG everything is shown."""
+    ours = record.pathname.startswith(_PACKAGE)
+    return ours or record.levelno >= std_logging.WARNING or logging.get_verbosity() == logging.DEBUG
+
+
+def to_console(level: str) -> None:
+    """Logs short lines of `level` ("INFO" or "DEBUG") and above to stderr."""
+    logging.set_verbosity(level)
+    handler = logging.get_absl_handler()
+    handler.setFormatter(std_logging.Formatter(_FORMAT, "%H:%M:%S"))
+    handler.addFilter(_is_ours)
+
+
+@contextlib.contextmanager
+def to_file(path: os.PathLike) -> Iterator[None]:
+    """Appends what is logged to a local file while the context lasts."""
+    handler = std_logging.FileHandler(path)
+    handler.setFormatter(std_logging.Formatter(_FORMAT))
+    handler.addFilter(_is_ours)
+    logging.get_absl_logger().addHandler(handler)
+    try:
+        yield
+    finally:
+        logging.get_absl_logger().removeHandler(handler)
+        handler.close()

@@ -1,0 +1,118 @@
+"""The few operations that XLA's CPU backend needs help with, beside their plain forms.
+
+What a profile of the mixed model's training step (batch 64, float32, jaxlib 0.10.2, two AMD EPYC
+cores) showed, and what is done about it here:
+
+- jaxlib 0.10 hands convolutions to YNNPACK, which is slower for these shapes than XLA's older
+  Eigen convolution, and by far for weight gradients: `compiler_options` turns that off;
+- the gradient of a max-pool (`select_and_scatter`) becomes a five-operand reduce-window and a
+  scatter, a third of the step: `max_pool` has a gradient made of comparisons;
+- a reduction over images, rows and columns is slower than the matrix-vector product that computes
+  the same sums: `batch_statistics`.
+
+With these, XLA's own convolution was the fastest form of every product (im2col, chunked im2col,
+row-wise and shifted products were tried), and hand-written gradients of batch normalisation or
+bilinear gathers gained nothing, so there are none. Every function takes `plain`, by default true
+anywhere but on CPU, where it leaves the work to XLA.
+"""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+_CPU_OPTIONS = {"xla_cpu_experimental_ynn_fusion_type": "LIBRARY_FUSION_TYPE_INDIVIDUAL_DOT"}
+
+
+@functools.cache
+def compiler_options():
+    """Return the `compiler_options` that `jax.jit` should compile training and evaluation with.
+
+    Empty on accelerators, and where this version of XLA does not know the option.
+    """
+    if jax.default_backend() != "cpu":
+        return {}
+    try:
+        jax.jit(lambda x: x, compiler_options=_CPU_OPTIONS).lower(0.0).compile()
+    except jax.errors.JaxRuntimeError:
+        return {}
+    return dict(_CPU_OPTIONS)
+
+
+def _use_plain(plain):
+    return jax.default_backend() != "cpu" if plain is None else plain
+
+
+def conv3x3(x, kernel):
+    """Convolve [B, H, W, C] with [3, 3, C, D], padded to keep H and W; no bias."""
+    return lax.conv_general_dilated(
+        x, kernel, (1, 1), ((1, 1), (1, 1)), dimension_numbers=("NHWC", "HWIO", "NHWC")
+    )
+
+
+def max_pool(x, plain=None):
+    """Return the maximum of each 2x2 window of [B, H, W, C], H and W even.
+
+    The gradient goes to a window's first maximum, row by row, as in XLA and PyTorch.
+    """
+    return _plain_max_pool(x) if _use_plain(plain) else _cpu_max_pool(x)
+
+
+def _plain_max_pool(x):
+    return lax.reduce_window(x, -jnp.inf, lax.max, (1, 2, 2, 1), (1, 2, 2, 1), "VALID")
+
+
+def _corners(x):
+    return x[:, ::2, ::2], x[:, ::2, 1::2], x[:, 1::2, ::2], x[:, 1::2, 1::2]
+
+
+@jax.custom_vjp
+def _cpu_max_pool(x):
+    a, b, c, d = _corners(x)
+    return jnp.maximum(jnp.maximum(a, b), jnp.maximum(c, d))
+
+
+def _cpu_max_pool_forward(x):
+    return _cpu_max_pool(x), x
+
+
+def _cpu_max_pool_backward(x, gradient):
+    a, b, c, d = _corners(x)
+    top, bottom = jnp.maximum(a, b), jnp.maximum(c, d)
+    in_top = top >= bottom
+    in_left = jnp.where(in_top, a >= b, c >= d)
+    zero = jnp.zeros((), gradient.dtype)
+    parts = [
+        jnp.where(row & column, gradient, zero)
+        for row in (in_top, ~in_top)
+        for column in (in_left, ~in_left)
+    ]
+    rows = [jnp.stack(parts[:2], 3), jnp.stack(parts[2:], 3)]
+    return (jnp.stack(rows, 2).reshape(x.shape),)
+
+
+_cpu_max_pool.defvjp(_cpu_max_pool_forward, _cpu_max_pool_backward)
+
+
+def batch_statistics(x, mask, plain=None):
+    """Return mean and biased variance per channel of [B, H, W, C] over the images in `mask` [B].
+
+    Both in float32, or in float64 for a float64 `x`. Images outside the mask must be finite.
+    """
+    x = x.astype(jnp.promote_types(x.dtype, jnp.float32))
+    weight = jnp.ones(x.shape[0], x.dtype) if mask is None else mask.astype(x.dtype)
+    count = jnp.maximum(weight.sum(), 1) * x.shape[1] * x.shape[2]
+    if _use_plain(plain):
+        sums = [jnp.sum(v * weight[:, None, None, None], (0, 1, 2)) for v in (x, x * x)]
+    else:
+        weight = jnp.repeat(weight, x.shape[1] * x.shape[2])
+        sums = [weight @ v.reshape(-1, x.shape[-1]) for v in (x, x * x)]
+    mean, mean_square = (s / count for s in sums)
+    return mean, jnp.maximum(mean_square - mean * mean, 0)
+
+
+def normalize(x, mean, variance, scale, bias):
+    """Return (x - mean) / sqrt(variance + 1e-5) * scale + bias, as one product and one sum."""
+    factor = lax.rsqrt(variance + 1e-5) * scale
+    return x * factor + (bias - mean * factor)

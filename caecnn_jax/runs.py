@@ -1,0 +1,138 @@
+"""Reading a run's folder back: config, history, metrics and run.json, checked, as one Run."""
+
+import dataclasses
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from etils import epath
+
+from caecnn_jax import errors
+
+SCALARS = ("accuracy", "macro_f1", "loss_cnn", "loss_cae")
+RESULT_FIELDS = {*SCALARS, "epochs", "best_epoch", "confusion_matrix", "per_class"}
+CONFIG_FIELDS = {"use_cnn", "use_cae", "num_epoch", "cnn", "train_data_regulation"}
+RECORD_FIELDS = {"run", "epoch", "phase", "train", "valid", "seconds", "images_per_second"}
+
+Record = Mapping[str, Any]  # a line of history.jsonl
+Result = Mapping[str, Any]  # what one fold or the test run came to
+
+
+class ReportError(errors.UserError):
+    """Folders that cannot be reported on: the message names the path and the remedy."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """What a run's folder holds."""
+
+    workdir: epath.Path
+    config: Mapping[str, Any]
+    history: Mapping[str, Sequence[Record]]  # by "fold_1".. and "test", in order of epochs
+    metrics: Mapping[str, Any] | None  # None until the run has ended
+    info: Mapping[str, Any]  # run.json; empty where missing
+
+    @property
+    def name(self) -> str:
+        return self.workdir.name
+
+    @property
+    def cv(self) -> Mapping[str, Any] | None:
+        """The folds' results with their mean and standard deviation."""
+        return self.metrics and self.metrics["cv"]
+
+    @property
+    def test(self) -> Result | None:
+        return self.metrics and self.metrics["test"]
+
+    @property
+    def results(self) -> dict[str, Result]:
+        """What has ended, by run: fold_1, ..., test."""
+        folds = {f"fold_{fold['fold']}": fold for fold in (self.cv["folds"] if self.cv else ())}
+        return folds | ({"test": self.test} if self.test else {})
+
+    @property
+    def class_names(self) -> list[str]:
+        if names := self.info.get("class_names"):
+            return names
+        return next((list(r["per_class"]) for r in self.results.values() if r["per_class"]), [])
+
+    @property
+    def rare(self) -> set[str]:
+        """The classes that were cut down; none where all were."""
+        return set(self.config["train_data_regulation"] or ()) - {"all"}
+
+
+def read(workdir: epath.PathLike) -> Run:
+    """Reads a run's folder: config.json must be there, the rest may be missing."""
+    workdir = epath.Path(workdir)
+    if not (workdir / "config.json").exists():
+        raise ReportError(
+            f"{workdir} is not a run's folder, for it holds no config.json: "
+            "give the --workdir of a training run"
+        )
+    run = Run(
+        workdir=workdir,
+        config=_read_json(workdir / "config.json", CONFIG_FIELDS),
+        history=_read_history(workdir / "history.jsonl"),
+        metrics=_read_json(workdir / "metrics.json", {"cv", "test"}) or None,
+        info=_read_json(workdir / "run.json", set()),
+    )
+    if run.cv:
+        _check(run.cv, workdir / "metrics.json", {"folds", "mean", "std"})
+        for part in ("mean", "std"):
+            _check(run.cv[part], workdir / "metrics.json", {*SCALARS, "per_class"})
+    for result in run.results.values():
+        _check(result, workdir / "metrics.json", RESULT_FIELDS)
+    return run
+
+
+def f1_by_class(result: Result | None) -> dict[str, float] | None:
+    """{class: F1} of a result or of the folds' mean or std; None where there was no CNN."""
+    if not result or not result["per_class"]:
+        return None
+    return {name: scores["f1"] for name, scores in result["per_class"].items()}
+
+
+def _read_json(path: epath.Path, fields: set[str]) -> dict[str, Any]:
+    """The object in a file that must hold these fields; {} where there is no file."""
+    return _parse(_read_text(path), path, fields) if path.exists() else {}
+
+
+def _read_history(path: epath.Path) -> dict[str, list[Record]]:
+    """Records by run. Of an epoch that was trained again after a resume, the later counts."""
+    history = {}
+    lines = _read_text(path).splitlines(keepends=True) if path.exists() else []
+    for index, line in enumerate(lines):
+        if not line.endswith("\n"):  # an interrupted run's last line, cut off while written
+            break
+        record = _parse(line, f"{path} line {index + 1}", RECORD_FIELDS)
+        history.setdefault(record["run"], {})[record["epoch"]] = record
+    return {run: [epochs[epoch] for epoch in sorted(epochs)] for run, epochs in history.items()}
+
+
+def _read_text(path: epath.Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ReportError(f"cannot read {path} ({error}): restore it or train again") from error
+
+
+def _parse(text: str, place: epath.Path | str, fields: set[str]) -> dict[str, Any]:
+    try:
+        content = json.loads(text)
+    except json.JSONDecodeError as error:
+        raise ReportError(
+            f"{place} is damaged, for it is no JSON ({error}): restore it or train again"
+        ) from error
+    _check(content, place, fields)
+    return content
+
+
+def _check(content: Any, place: epath.Path | str, fields: set[str]) -> None:
+    missing = fields - set(content) if isinstance(content, Mapping) else fields or {"an object"}
+    if missing:
+        raise ReportError(
+            f"{place} is damaged, for it lacks {', '.join(sorted(missing))}: "
+            "restore it or train again"
+        )
