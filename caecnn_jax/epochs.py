@@ -3,7 +3,8 @@
 S: steps of an epoch; T: steps of one call; B: images of a batch; R: runs side by side (with
 `side_by_side=True` the state, the order, the mask, the key and all results have a leading R).
 The images stay on the device as uint8, and an epoch is an `order` int32 [S, B] of indices into
-them with a `mask` bool [S, B], False on padding. A step without any image changes nothing.
+them with a `mask` bool [S, B], False on padding. A call is given T steps of it, so that what is
+compiled serves epochs of any length. A step without any image changes nothing.
 """
 
 import functools
@@ -41,13 +42,18 @@ def shuffle(key: jax.Array, order: jax.Array, mask: jax.Array) -> tuple[jax.Arra
     return shuffled.reshape(order.shape), mask
 
 
-def _train_chunk(state, data, order, mask, key, start, *, length, joint, use_aug):
+@functools.partial(jax.jit, static_argnames="length")
+def take(order: jax.Array, start: jax.Array, length: int) -> jax.Array:
+    """Steps `start` .. `start + length - 1` of an order or a mask [..., S, B]."""
+    return jax.lax.dynamic_slice_in_dim(order, start, length, axis=order.ndim - 2)
+
+
+def _train_chunk(state, data, order, mask, key, start, *, joint, use_aug):
     def one_step(state, step):
-        indices = jax.lax.dynamic_index_in_dim(order, step, keepdims=False)
-        valid = jax.lax.dynamic_index_in_dim(mask, step, keepdims=False)
+        number, indices, valid = step
         images = data["image"][indices]
         if use_aug:
-            draws = augment.draw(jax.random.fold_in(key, step), *images.shape[:3])
+            draws = augment.draw(jax.random.fold_in(key, number), *images.shape[:3])
             images = augment.augment(images, draws, _dtype(state))
         else:
             images = augment.normalize(images, _dtype(state))
@@ -56,7 +62,8 @@ def _train_chunk(state, data, order, mask, key, start, *, length, joint, use_aug
         state = jax.tree.map(functools.partial(jnp.where, valid.any()), trained, state)
         return state, _present(metrics, state.model, joint) | {"images": valid.sum()}
 
-    return _scan(one_step, state, start, length)
+    numbers = start + jnp.arange(len(order))
+    return _scan(one_step, state, (numbers, order, mask))
 
 
 def train_chunk(
@@ -67,12 +74,11 @@ def train_chunk(
     key: jax.Array,
     start: jax.Array,
     *,
-    length: int,
     joint: bool,
     use_aug: bool,
     side_by_side: bool = False,
 ) -> tuple[steps.TrainState, steps.Metrics]:
-    """Trains on steps `start` .. `start + length - 1` of an epoch; the state is donated.
+    """Trains on T steps, of which the first is the epoch's step `start`; the state is donated.
 
     The metrics are float and int [T]: "loss_cae" and "loss_cnn", batch means of the parts that ran,
     and "images".
@@ -85,17 +91,15 @@ def train_chunk(
         mask,
         key,
         start,
-        length=length,
         joint=joint,
         use_aug=use_aug,
         side_by_side=side_by_side,
     )
 
 
-def _eval_chunk(state, data, order, mask, _key, start, *, length, joint):
+def _eval_chunk(state, data, order, mask, _key, _start, *, joint):
     def one_step(_, step):
-        indices = jax.lax.dynamic_index_in_dim(order, step, keepdims=False)
-        valid = jax.lax.dynamic_index_in_dim(mask, step, keepdims=False)
+        indices, valid = step
         images = augment.normalize(data["image"][indices], _dtype(state))
         batch = {"image": images, "label": data["label"][indices], "mask": valid}
         outputs = steps.eval_step(state, batch, joint)
@@ -104,7 +108,7 @@ def _eval_chunk(state, data, order, mask, _key, start, *, length, joint):
             metrics["confusion"] = _confusion(outputs.logits, batch["label"], valid)
         return None, metrics | {"images": valid.sum()}
 
-    return _scan(one_step, None, start, length)[1]
+    return _scan(one_step, None, (order, mask))[1]
 
 
 def _confusion(logits: jax.Array, labels: jax.Array, mask: jax.Array) -> jax.Array:
@@ -117,21 +121,17 @@ def eval_chunk(
     data: Data,
     order: jax.Array,
     mask: jax.Array,
-    start: jax.Array,
     *,
-    length: int,
     joint: bool,
     side_by_side: bool = False,
 ) -> steps.Metrics:
-    """Evaluates steps `start` .. `start + length - 1`; `joint=False` leaves the CNN out.
+    """Evaluates T steps; `joint=False` leaves the CNN out.
 
     The metrics are those of `train_chunk` and, of the CNN, "confusion" int32 [T, 10, 10], a row a
     true class.
     """
     compiled = _compiled(_eval_chunk, donates=False)
-    return compiled(
-        state, data, order, mask, None, start, length=length, joint=joint, side_by_side=side_by_side
-    )
+    return compiled(state, data, order, mask, None, None, joint=joint, side_by_side=side_by_side)
 
 
 @functools.cache
@@ -146,15 +146,18 @@ def _compiled(chunk, donates: bool):
 
     return jax.jit(
         run,
-        static_argnames=("length", "joint", "use_aug", "side_by_side"),
+        static_argnames=("joint", "use_aug", "side_by_side"),
         donate_argnames="state" if donates else None,
         compiler_options=ops.compiler_options(),
     )
 
 
-def _scan(one_step, state, start: jax.Array, length: int):
-    """Steps `start`, `start + 1`, ...; a single one without a loop, in which XLA on CPU is slow."""
-    return jax.lax.scan(one_step, state, start + jnp.arange(length), unroll=length == 1)
+def _scan(one_step, state, xs):
+    """`lax.scan`; a single step without the loop, in which XLA's CPU convolutions are slow."""
+    if len(xs[0]) == 1:
+        state, outputs = one_step(state, jax.tree.map(lambda x: x[0], xs))
+        return state, jax.tree.map(lambda output: output[None], outputs)
+    return jax.lax.scan(one_step, state, xs)
 
 
 def _present(metrics: steps.Metrics, model: models.Classifier, joint: bool) -> steps.Metrics:

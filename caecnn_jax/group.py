@@ -132,6 +132,9 @@ class Group:
         keys = [self._key(purpose, split, epoch) for split in self.splits]
         return jnp.stack(keys) if self._side_by_side else keys[0]
 
+    def _take(self, start: int, length: int, *arrays: jax.Array) -> Iterator[jax.Array]:
+        return (epochs.take(array, start, length) for array in arrays)
+
     def train_epoch(
         self, epoch: int, active: Sequence[bool], joint: bool, first_step: int = 0
     ) -> Iterator[tuple[int, steps.Metrics]]:
@@ -152,11 +155,9 @@ class Group:
             self._state, metrics = epochs.train_chunk(
                 self._state,
                 self._data,
-                order,
-                mask,
+                *self._take(start, self._train_call, order, mask),
                 key,
                 start,
-                length=self._train_call,
                 joint=joint,
                 use_aug=self._config.use_aug,
                 side_by_side=self._side_by_side,
@@ -173,10 +174,7 @@ class Group:
             yield epochs.eval_chunk(
                 self._state,
                 self._data,
-                order,
-                mask,
-                start,
-                length=self._eval_call,
+                *self._take(start, self._eval_call, order, mask),
                 joint=joint,
                 side_by_side=self._side_by_side,
             )

@@ -143,9 +143,9 @@ def text_table(result: dict) -> str:
     figures = [f"{name} {result[name]:.4f}" for name in names if result[name] is not None]
     lines = ["  ".join(figures)]
     if result["per_class"]:
-        lines.append(f"{'class':<12}{'precision':>10}{'recall':>10}{'F1':>10}{'images':>10}")
+        lines.append(f"{'class':<12}{'precision':>10}{'recall':>10}{'F1':>10}")
     for name, row in (result["per_class"] or {}).items():
-        support = f"{row['support']:>10}" if "support" in row else ""
+        support = f"  of {row['support']} images" if "support" in row else ""
         columns = "".join(f"{row[measure]:>10.4f}" for measure in ("precision", "recall", "f1"))
         lines.append(f"{name:<12}{columns}{support}")
     return "\n".join(lines)
