@@ -1,0 +1,40 @@
+# make demo: set up, prepare CIFAR-10, train and report.  make test: set up, lint and test.
+# PYTHON: the interpreter to start from (3.11 or later). EXTRA: cuda or tpu, for those devices.
+PYTHON ?= python3
+EXTRA ?=
+BIN := .venv/bin
+WORKDIR ?= runs/demo
+
+.PHONY: demo test clean
+
+demo: .venv/installed
+	@echo "== Preparing CIFAR-10 (about half a minute the first time, plus the download)"
+	$(BIN)/python -m caecnn_jax.dataset
+	@echo "== Training configs/mixed.py:quick: five folds and the test run, about five minutes on two cores"
+	$(BIN)/python main.py --config configs/mixed.py:quick --workdir $(WORKDIR)
+
+test: .venv/installed-test
+	@echo "== Linting"
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	@echo "== Testing (at most ten minutes on two cores)"
+	$(BIN)/python -m pytest -q
+
+.venv/bin/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "Python 3.11 or later is needed; name it: make PYTHON=python3.12 $(MAKECMDGOALS)"; exit 2; }
+	@echo "== Making a virtual environment in .venv"
+	$(PYTHON) -m venv .venv
+
+.venv/installed: .venv/bin/python pyproject.toml
+	@echo "== Installing the program and what it needs into .venv (a few minutes)"
+	$(BIN)/python -m pip install --quiet --editable '.$(if $(EXTRA),[$(EXTRA)])'
+	@touch $@
+
+.venv/installed-test: .venv/installed
+	@echo "== Installing what the tests need"
+	$(BIN)/python -m pip install --quiet --editable '.[test]'
+	@touch $@
+
+clean:
+	rm -rf .venv build *.egg-info
