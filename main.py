@@ -5,15 +5,19 @@ evaluate:  python main.py --mode evaluate --workdir runs/mixed --fold 1 --checkp
 report:    python main.py --mode report --workdir runs/mixed
 """
 
-import sys
-
-from absl import app, flags
+from absl import flags
 from ml_collections import config_flags
 
-from caecnn_jax import errors, logs
+from caecnn_jax import command_line, errors, logs
 
 MODES = ("train", "evaluate", "report")
-CONFIG = config_flags.DEFINE_config_file("config", None, "Config file; FILE:quick cuts it down.")
+CONFIG = config_flags.DEFINE_config_file(
+    "config",
+    None,
+    "Config file; FILE:quick cuts it down.",
+    lock_config=False,
+    accept_new_attributes=True,  # a further class's count; config.validate knows all the fields
+)
 WORKDIR = flags.DEFINE_string("workdir", None, "The run's folder, a path or a bucket's address.")
 MODE = flags.DEFINE_enum("mode", "train", MODES, "What to do.")
 LOG_LEVEL = flags.DEFINE_enum("log_level", "INFO", ("INFO", "DEBUG"), "How much to log.")
@@ -67,11 +71,8 @@ def train(folder) -> None:
 
 
 def run() -> None:
-    """Parses flags and runs; a known end of the run becomes one sentence and an exit code."""
-    try:
-        app.run(main, flags_parser=lambda argv: flags.FLAGS(argv))
-    except errors.UserError as error:
-        sys.exit(f"error: {error}")
+    """Parses the flags and runs; a known end becomes one sentence and an exit code."""
+    command_line.run(main)
 
 
 if __name__ == "__main__":
