@@ -1,16 +1,19 @@
 """Trains, evaluates and reports on a joint convolutional autoencoder and CNN on CIFAR-10.
 
-train:     python main.py --config configs/mixed.py --workdir runs/mixed
-evaluate:  python main.py --mode evaluate --workdir runs/mixed --fold 1 --checkpoint best
-report:    python main.py --mode report --workdir runs/mixed
+train      python main.py --config configs/mixed.py --workdir runs/mixed
+evaluate   python main.py --mode evaluate --workdir runs/mixed --fold 1 --checkpoint best
+predict    python main.py --mode predict --workdir runs/mixed --images photos/ cat.jpg
+export     python main.py --mode export --workdir runs/mixed --output mixed.jax
+report     python main.py --mode report --workdir runs/mixed
+           python main.py --mode report --runs runs/cnn runs/mixed --workdir runs/compared
 """
 
 from absl import flags
 from ml_collections import config_flags
 
-from caecnn_jax import command_line, errors, logs
+from caecnn_jax import command_line, errors, logs, modes
 
-MODES = ("train", "evaluate", "report")
+MODES = ("train", "evaluate", "predict", "export", "report")
 CONFIG = config_flags.DEFINE_config_file(
     "config",
     None,
@@ -22,52 +25,39 @@ WORKDIR = flags.DEFINE_string("workdir", None, "The run's folder, a path or a bu
 MODE = flags.DEFINE_enum("mode", "train", MODES, "What to do.")
 LOG_LEVEL = flags.DEFINE_enum("log_level", "INFO", ("INFO", "DEBUG"), "How much to log.")
 DISTRIBUTED = flags.DEFINE_bool("distributed", False, "train: join a multi-host job.")
-FOLD = flags.DEFINE_string("fold", None, "evaluate: a fold's number, or test.")
+FOLD = flags.DEFINE_string("fold", None, "A fold's number, or test; predict, export: or all.")
 SPLIT = flags.DEFINE_enum("split", None, ("train", "valid", "test"), "evaluate: the images.")
-CHECKPOINT = flags.DEFINE_string("checkpoint", "last", "evaluate: last, best or an epoch.")
+CHECKPOINT = flags.DEFINE_string("checkpoint", "last", "Which one: last, best or an epoch.")
+IMAGES = flags.DEFINE_multi_string(
+    "images", [], "predict: files, folders, globs; several may follow."
+)
+OUTPUT = flags.DEFINE_string("output", None, "predict: the results' folder; export: the file.")
+SAVE = flags.DEFINE_bool("save_reconstructions", False, "predict: a PNG beside each image.")
+RUNS = flags.DEFINE_multi_string(
+    "runs", [], "report: folders to compare; the first is the baseline."
+)
 
 
-def main(argv: list[str]) -> None:
-    """Runs the mode that the flags name."""
-    if len(argv) > 1:
+def main(argv: list[str]) -> int:
+    """Runs the mode that the flags name; returns the exit code."""
+    paths = {"predict": IMAGES.value, "report": RUNS.value}.get(MODE.value)
+    if argv[1:] and not paths:
         raise errors.UserError(f"{argv[1]!r} is no flag: see --help")
     logs.to_console(LOG_LEVEL.value)
-    if not WORKDIR.value:
+    if not WORKDIR.value and not RUNS.value:
         raise errors.UserError("--workdir is missing: give the run's folder")
-    # Each mode imports what it needs, so that --help and errors come at once.
-    from caecnn_jax import workdir
-
-    folder = workdir.resolve(WORKDIR.value)
-    if MODE.value == "train":
-        train(folder)
-    elif MODE.value == "evaluate":
-        from caecnn_jax import evaluate, metrics, parallel
-
-        parallel.start(workdir.read_config(folder).dtype)
-        stem, result = evaluate.evaluate(folder, FOLD.value, SPLIT.value, CHECKPOINT.value)
-        print(f"{stem}\n{metrics.text_table(result)}\nwritten to {folder / 'evaluations'}")
-    else:
-        from caecnn_jax import report
-
-        print(f"written to {report.write(folder)}")
-
-
-def train(folder) -> None:
-    """Checks the config, trains, and prints the results."""
-    if CONFIG.value is None:
-        raise errors.UserError("--config is missing: for example --config configs/mixed.py")
-    from caecnn_jax import config
-
-    config.validate(CONFIG.value)
-    from caecnn_jax import metrics, parallel
-    from caecnn_jax import train as train_lib
-
-    parallel.start(CONFIG.value.dtype, DISTRIBUTED.value)
-    results = train_lib.train_and_evaluate(CONFIG.value, folder)
-    for name, result in (("mean over folds", results["cv"]), ("test", results["test"])):
-        if result:
-            print(f"\n{name}: {metrics.text_table(result.get('mean', result))}")
-    print(f"\nReport, images and checkpoints: {folder}")
+    model = WORKDIR.value, FOLD.value, CHECKPOINT.value
+    match MODE.value:
+        case "train":
+            return modes.train(CONFIG.value, WORKDIR.value, DISTRIBUTED.value)
+        case "evaluate":
+            return modes.evaluate(*model, SPLIT.value)
+        case "predict":
+            return modes.predict(*model, paths + argv[1:], OUTPUT.value, SAVE.value)
+        case "export":
+            return modes.export(*model, OUTPUT.value)
+        case "report":
+            return modes.report(WORKDIR.value or "comparison", paths + argv[1:])
 
 
 def run() -> None:

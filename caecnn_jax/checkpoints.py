@@ -48,8 +48,7 @@ class Checkpoints:
         """Opens `directory`, and makes it unless it is only read; half-written ones are removed."""
         self.directory = directory
         options = ocp.CheckpointManagerOptions(
-            create=not read_only,
-            read_only=read_only,
+            create=not read_only,  # Orbax's own read_only warns at every opening
             cleanup_tmp_directories=not read_only,
             enable_async_checkpointing=False,
         )

@@ -28,6 +28,12 @@ class EvaluateError(errors.UserError):
     """A fold, split or checkpoint that the run does not have."""
 
 
+def run_name(config: ml_collections.ConfigDict, fold: str | None) -> str:
+    """The run that --fold names by number or "test"; None: the test run if there is one, else 1."""
+    fold = fold or ("test" if config.do_test else "1")
+    return f"fold_{fold}" if fold.isdigit() else fold
+
+
 def restore(
     workdir: epath.Path, config: ml_collections.ConfigDict, run: str, which: str
 ) -> dict[str, Any]:
@@ -50,10 +56,11 @@ def restore(
     if which == "best":
         records = saved.restore(epoch, {}).progress["records"]
         epoch = records[metrics.best_epoch(records)]["epoch"]
-    template = jax.eval_shape(
-        lambda key: steps.create_state(models.from_config(config), config, key).variables,
-        jax.random.key(0),
-    )
+    with jax.enable_x64(config.dtype == "float64"):  # else the shapes would be those of float32
+        template = jax.eval_shape(
+            lambda key: steps.create_state(models.from_config(config), config, key).variables,
+            jax.random.key(0),
+        )
     return saved.restore(epoch, {"variables": template}).arrays["variables"]
 
 
@@ -81,20 +88,19 @@ def evaluate(
     """
     config = workdir_lib.read_config(workdir)
     data = dataset.load(config.data_source, config.data_dir or None)
-    run_name = fold or ("test" if config.do_test else "1")
-    run_name = f"fold_{run_name}" if run_name.isdigit() else run_name
-    variables = restore(workdir, config, run_name, checkpoint)
+    name = run_name(config, fold)
+    variables = restore(workdir, config, name, checkpoint)
     config.do_test = True  # a fold's model may be evaluated on the test set too
     _, runs = sampling.splits(config, data.labels, data.num_train, data.class_names)
     by_name = {run.name: run for run in runs}
-    run, split = by_name[run_name], split or ("test" if run_name == "test" else "valid")
+    run, split = by_name[name], split or ("test" if name == "test" else "valid")
     indices = {"train": run.train, "valid": run.valid, "test": by_name["test"].valid}[split]
 
     group = Group(config, [run._replace(valid=indices)], data)
     group.put_state([group.new_arrays()[0] | {"variables": variables}])
     by_step = group.get_metrics(list(group.evaluate(joint=config.use_cnn)))[0]
     result = metrics.result(metrics.evaluation(by_step), data.class_names)
-    stem = f"{run_name}-{split}-{checkpoint}"
+    stem = f"{name}-{split}-{checkpoint}"
     folder = workdir / "evaluations"
     folder.mkdir(exist_ok=True)
     workdir_lib.write_json(folder / f"{stem}.json", result)

@@ -1,5 +1,6 @@
 """From a confusion matrix int [C, C] (a row a true class, a column a predicted one) to figures."""
 
+import operator
 from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
@@ -149,3 +150,35 @@ def text_table(result: dict) -> str:
         columns = "".join(f"{row[measure]:>10.4f}" for measure in ("precision", "recall", "f1"))
         lines.append(f"{name:<12}{columns}{support}")
     return "\n".join(lines)
+
+
+def summary_table(summary: dict) -> str:
+    """What metrics.json holds as lines of text: a row a figure or class, a column a run.
+
+    The folds are followed by their mean ± standard deviation, and that by the test run; F1 stands
+    for a class.
+    """
+    cv, test = summary["cv"], summary["test"]
+    folds = cv["folds"] if cv else []
+    headings = ["", *(f"fold {fold['fold']}" for fold in folds)]
+    headings += ["mean ± std"] * bool(cv) + ["test"] * bool(test)
+    any_result = test or folds[0]
+
+    def line(name: str, value: Callable[[dict], float]) -> list[str]:
+        cells = [name, *(f"{value(fold):.4f}" for fold in folds)]
+        if cv:
+            cells.append(f"{value(cv['mean']):.4f} ± {value(cv['std']):.4f}")
+        return cells + ([f"{value(test):.4f}"] if test else [])
+
+    rows = [headings, ["epochs", *(str(fold["epochs"]) for fold in folds)]]
+    rows[-1] += [""] * bool(cv) + ([str(test["epochs"])] if test else [])
+    for name in ("accuracy", "macro_f1", "loss_cae", "loss_cnn"):
+        if any_result[name] is not None:
+            rows.append(line(name, operator.itemgetter(name)))
+    for name in any_result["per_class"] or ():
+        rows.append(line(f"F1 {name}", lambda result, name=name: result["per_class"][name]["f1"]))
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return "\n".join(
+        "  ".join([cells[0].ljust(widths[0]), *map(str.rjust, cells[1:], widths[1:])]).rstrip()
+        for cells in rows
+    )

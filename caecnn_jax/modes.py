@@ -1,0 +1,95 @@
+"""What each --mode does: imports what it needs, starts the devices, prints what came of it.
+
+Each function returns the command's exit code. The imports are inside, so that --help and errors in
+the command line come at once.
+"""
+
+from collections.abc import Sequence
+
+import ml_collections
+
+from caecnn_jax import errors
+
+
+def train(config: ml_collections.ConfigDict | None, workdir: str, distributed: bool) -> int:
+    """Checks the config, trains, and prints the results."""
+    if config is None:
+        raise errors.UserError("--config is missing: for example --config configs/mixed.py")
+    from caecnn_jax import config as config_lib
+
+    config_lib.validate(config)
+    from caecnn_jax import metrics, parallel
+    from caecnn_jax import train as train_lib
+    from caecnn_jax import workdir as workdir_lib
+
+    parallel.start(config.dtype, distributed)
+    results = train_lib.train_and_evaluate(config, workdir)
+    print(f"\n{metrics.summary_table(results)}")
+    print(f"\nwritten to {workdir_lib.resolve(workdir)}: see report.html")
+    return 0
+
+
+def evaluate(workdir: str, fold: str | None, checkpoint: str, split: str | None) -> int:
+    """Evaluates a checkpoint and prints the result."""
+    from caecnn_jax import evaluate as evaluate_lib
+    from caecnn_jax import metrics
+
+    folder = _start(workdir)
+    stem, result = evaluate_lib.evaluate(folder, fold, split, checkpoint)
+    print(f"{stem}\n{metrics.text_table(result)}\nwritten to {folder / 'evaluations'}")
+    return 0
+
+
+def predict(
+    workdir: str,
+    fold: str | None,
+    checkpoint: str,
+    images: Sequence[str],
+    output: str | None,
+    save_reconstructions: bool,
+) -> int:
+    """Predicts what image files show; 1 where some could not be read."""
+    from caecnn_jax import predict as predict_lib
+
+    folder = _start(workdir)
+    text, num_skipped = predict_lib.predict(
+        folder, images, fold, checkpoint, output, save_reconstructions
+    )
+    print(text)
+    return 1 if num_skipped else 0
+
+
+def export(workdir: str, fold: str | None, checkpoint: str, output: str | None) -> int:
+    """Writes the model into a file for use elsewhere."""
+    if not output:
+        raise errors.UserError("--output is missing: name the file; FILE.npz is for PyTorch")
+    from caecnn_jax import export as export_lib
+
+    folder = _start(workdir)
+    print(f"written to {export_lib.write(folder, output, fold, checkpoint)}")
+    return 0
+
+
+def report(workdir: str, runs: Sequence[str]) -> int:
+    """Writes the report of the run, or the comparison of `runs` if there are any."""
+    from caecnn_jax import compare
+    from caecnn_jax import report as report_lib
+    from caecnn_jax import workdir as workdir_lib
+
+    folder = workdir_lib.resolve(workdir)
+    if runs:
+        page = compare.write([workdir_lib.resolve(run) for run in runs], folder)
+    else:
+        page = report_lib.write(folder)
+    print(f"written to {page}")
+    return 0
+
+
+def _start(workdir: str):
+    """The run's folder, with the devices started for its dtype."""
+    from caecnn_jax import parallel
+    from caecnn_jax import workdir as workdir_lib
+
+    folder = workdir_lib.resolve(workdir)
+    parallel.start(workdir_lib.read_config(folder).dtype)
+    return folder
