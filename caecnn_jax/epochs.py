@@ -31,14 +31,14 @@ def random_key(seed: int, purpose: int, fold: jax.Array, epoch: jax.Array) -> ja
 def shuffle(key: jax.Array, order: jax.Array, mask: jax.Array) -> tuple[jax.Array, jax.Array]:
     """Deals the images of `order` [S, B] out anew; the mask [S, B] keeps its shape and meaning.
 
-    Padding stays where it was, so that only an epoch's last batch is short.
+    Padding stays where it was, so that only an epoch's last batch is short. How much of it there is
+    does not change the order of the images.
     """
-    bits = jax.random.bits(key, mask.shape, jnp.uint32)
-    # Two stable sorts by (padding, bits) put the images in random order before the padding ...
-    images = jnp.lexsort((bits.ravel(), ~mask.ravel()))
-    # ... and hand them to the places that hold images, in turn.
-    places = jnp.argsort(~mask.ravel(), stable=True)
-    shuffled = jnp.zeros_like(order.ravel()).at[places].set(order.ravel()[images])
+    padding = ~mask.ravel()
+    images_first = jnp.argsort(padding, stable=True)
+    bits = jax.random.bits(key, padding.shape, jnp.uint32)
+    dealt = order.ravel()[images_first][jnp.lexsort((bits, padding[images_first]))]
+    shuffled = jnp.zeros_like(dealt).at[images_first].set(dealt)
     return shuffled.reshape(order.shape), mask
 
 

@@ -11,6 +11,11 @@ import numpy as np
 from absl import logging
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
+from caecnn_jax import errors
+
+HEARTBEAT_SECONDS = 60  # a process not heard of for so long is lost
+_PLACE = {"num_processes": "JAX_NUM_PROCESSES", "process_id": "JAX_PROCESS_ID"}
+
 
 def start(dtype: str, distributed: bool = False) -> None:
     """Sets JAX up before its first use; `distributed` joins this process to a multi-host job."""
@@ -19,7 +24,7 @@ def start(dtype: str, distributed: bool = False) -> None:
         cache = os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache"
         jax.config.update("jax_compilation_cache_dir", str(pathlib.Path(cache) / "caecnn_jax"))
     if distributed:
-        jax.distributed.initialize()
+        _join()
     logging.info(
         "JAX %s on %d %s device(s) (%s), process %d of %d",
         jax.__version__,
@@ -29,6 +34,27 @@ def start(dtype: str, distributed: bool = False) -> None:
         jax.process_index(),
         jax.process_count(),
     )
+
+
+def _join() -> None:
+    """Joins the processes of a job; TPU pods, SLURM and MPI say by themselves who is who.
+
+    Elsewhere the environment variables of `_PLACE` say it. A process that is lost ends the others
+    after HEARTBEAT_SECONDS.
+    """
+    place = {name: int(os.environ[key]) for name, key in _PLACE.items() if key in os.environ}
+    try:
+        jax.distributed.initialize(**place, heartbeat_timeout_seconds=HEARTBEAT_SECONDS)
+    except (ValueError, RuntimeError) as error:
+        raise errors.UserError(
+            f"--distributed: cannot join the job ({error}): start it on a TPU pod, under SLURM or "
+            f"MPI, or set JAX_COORDINATOR_ADDRESS and {' and '.join(_PLACE.values())}"
+        ) from error
+
+
+def is_writer() -> bool:
+    """Whether this process writes the run's files: one of a job does."""
+    return jax.process_index() == 0
 
 
 def make_mesh(num_runs: int = 1) -> Mesh:

@@ -3,7 +3,6 @@
 import os
 import pathlib
 
-import jax
 import numpy as np
 import pytest
 
@@ -12,9 +11,6 @@ from configs import default
 
 PROJECT = pathlib.Path(__file__).parent.parent
 KINDS = ("cae", "cnn", "code", "mixed")
-
-# Shapes of different rank never meet unnoticed.
-jax.config.update("jax_numpy_rank_promotion", "raise")
 
 
 def prepared_data_dir() -> str | None:
