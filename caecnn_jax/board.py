@@ -1,5 +1,7 @@
 """TensorBoard event files of one run, through tensorboardX."""
 
+from collections.abc import Mapping, Sequence
+
 import numpy as np
 import tensorboardX
 from etils import epath
@@ -31,6 +33,29 @@ class Board:
     def picture(self, tag: str, pixels: np.ndarray, epoch: int) -> None:
         """Writes a picture, uint8 [H, W, 3]."""
         self._writer.add_image(tag, pixels, epoch, dataformats="HWC")
+
+    def settings(
+        self, config: Mapping[str, object], figures: Mapping[str, float], epoch: int
+    ) -> None:
+        """Writes, for the HParams page, a run's settings and the figures that it came to."""
+        figures = {f"final/{name}": value for name, value in figures.items()}
+        for tag, value in figures.items():
+            self._writer.add_scalar(tag, value, epoch)
+        plain = {
+            name: value if isinstance(value, bool | int | float | str) else str(value)
+            for name, value in config.items()
+        }
+        # add_hparams would write these into a further folder, a run of its own on every page.
+        for summary in tensorboardX.summary.hparams(plain, figures):
+            self._writer.file_writer.add_summary(summary)
+
+    def codes(
+        self, codes: np.ndarray, images: np.ndarray, labels: Sequence[str], epoch: int
+    ) -> None:
+        """Writes codes float [N, D] of images uint8 [N, H, W, 3] for the projector."""
+        thumbnails = images.transpose(0, 3, 1, 2) / 255
+        digits = np.round(codes.astype(np.float64), 4)  # the file is text: shorter is smaller
+        self._writer.add_embedding(digits, list(labels), thumbnails, epoch, "code")
 
     def close(self) -> None:
         """Flushes and closes the event file."""

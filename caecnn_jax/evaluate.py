@@ -69,13 +69,13 @@ def state_of(config: ml_collections.ConfigDict, variables: dict[str, Any]) -> st
     return steps.create_state(models.from_config(config), config, jax.random.key(0), variables)
 
 
-def reconstruct(
+def autoencode(
     config: ml_collections.ConfigDict, variables: dict[str, Any], images: np.ndarray
-) -> np.ndarray:
-    """The CAE's reconstructions of images, uint8 [N, H, W, 3] both."""
+) -> tuple[np.ndarray, np.ndarray]:
+    """The CAE's codes float [N, h, w, C] and reconstructions uint8 of images uint8 [N, H, W, 3]."""
     batch = {"image": augment.normalize(images)}
     outputs = steps.eval_step(state_of(config, variables), batch, joint=False)
-    return np.asarray(augment.denormalize(outputs.reconstruction))
+    return np.asarray(outputs.code), np.asarray(augment.denormalize(outputs.reconstruction))
 
 
 def evaluate(

@@ -98,6 +98,23 @@ class Journal:
         pixels = np.asarray(Image.open(io.BytesIO(png)).convert("RGB"))
         self._board.picture(name.split("-epoch")[0], pixels, epoch)
 
+    def show_codes(self, codes: np.ndarray, images: np.ndarray, labels: np.ndarray) -> None:
+        """Shows the CAE's codes float [N, ...] of images uint8 [N, H, W, 3] on the board."""
+        if self._board is None:
+            return
+        names = [self._class_names[label] for label in labels]
+        epoch = self.records[-1]["epoch"]
+        self._board.codes(codes.reshape(len(codes), -1), images, names, epoch)
+
+    def show_settings(self, config: dict[str, Any]) -> None:
+        """Shows the ended run's settings, {dotted name: value}, with its final figures."""
+        if self._board is None:
+            return
+        result = metrics.run_result(self.records, self._class_names)
+        names = ("accuracy", "macro_f1", "loss_cae", "loss_cnn")
+        figures = {name: result[name] for name in names if result[name] is not None}
+        self._board.settings(config, figures, self.records[-1]["epoch"])
+
     def finish(self) -> None:
         """Draws the learning curves and the last confusion matrix, and closes the board."""
         last = self.records[-1]

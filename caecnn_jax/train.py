@@ -17,13 +17,25 @@ import tqdm
 from absl import logging
 from etils import epath
 
-from caecnn_jax import about, dataset, errors, evaluate, figures, metrics, sampling, signals, steps
+from caecnn_jax import (
+    about,
+    dataset,
+    errors,
+    evaluate,
+    figures,
+    metrics,
+    report,
+    sampling,
+    signals,
+    steps,
+)
 from caecnn_jax import config as config_lib
 from caecnn_jax import workdir as workdir_lib
 from caecnn_jax.group import Arrays, Group
 from caecnn_jax.journal import Journal
 
 ACCURACY_WINDOW, LOSS_WINDOW = 10, 5  # epochs without a better score that end a run
+CODES_PER_CLASS = 20  # shown in TensorBoard's projector
 
 
 def should_stop(scores: Sequence[float], window: int, higher_is_better: bool) -> bool:
@@ -76,6 +88,7 @@ def train_and_evaluate(
         description["seconds"] = time.time() - began
         workdir_lib.write_json(folder / "run.json", description)
         workdir_lib.write_json(folder / "metrics.json", summary)
+        report.write(folder)
         return summary
 
 
@@ -190,8 +203,19 @@ class Trainer:
             initial=first_step,
             unit="step",
             leave=False,
+            postfix=self._last_figures(),
             disable=not sys.stderr.isatty(),
         )
+
+    def _last_figures(self) -> dict[str, str]:
+        """What the bar shows of the last epoch, means over the group's runs, and the time left."""
+        last = [run.records[-1]["valid"] for run in self.members if run.records]
+        means = {
+            name: f"{np.mean([valid[name] for valid in last]):.4f}"
+            for name in ("loss_cae", "loss_cnn", "accuracy")
+            if last and None not in [valid[name] for valid in last]
+        }
+        return means | ({"left": _as_time(self._seconds_left())} if last else {})
 
     def _interrupt(self, runs, step: int, train, ahead: Dispatched | None) -> None:
         """Saves the half-done epoch of every run and raises Interrupted."""
@@ -243,6 +267,8 @@ class Trainer:
             self._log(run, record)
             if self._shows_pictures(run):
                 self._draw(run, saved)
+            if self._ended(run):
+                self._show_end(run, saved)
         self._write_history()
 
     def _log(self, run: Journal, record: dict) -> None:
@@ -262,7 +288,7 @@ class Trainer:
             ", ".join(figures),
             record["images_per_second"],
             record["seconds"],
-            datetime.timedelta(seconds=round(self._seconds_left())),
+            _as_time(self._seconds_left()),
         )
 
     def _seconds_left(self) -> float:
@@ -290,15 +316,33 @@ class Trainer:
         labels = self.data.labels[run.split.valid]
         _, firsts = np.unique(labels, return_index=True)
         images = self.data.images[run.split.valid[firsts]]
-        reconstructions = evaluate.reconstruct(self.config, arrays["variables"], images)
+        _, reconstructions = evaluate.autoencode(self.config, arrays["variables"], images)
         captions = [self.data.class_names[label] for label in labels[firsts]]
         png = figures.reconstructions(images, reconstructions, captions)
         epoch = len(run.records)
         run.picture(f"reconstruction-epoch-{epoch:04d}", png, epoch)
 
+    def _show_end(self, run: Journal, arrays: Arrays) -> None:
+        """Shows an ended run's settings and codes, as many of each class, on TensorBoard."""
+        run.show_settings(report.flatten(self.config.to_dict()))
+        if not self.config.use_cae:
+            return
+        labels = self.data.labels[run.split.valid]
+        count = min(CODES_PER_CLASS, *np.unique(labels, return_counts=True)[1])
+        by_class = [np.flatnonzero(labels == label)[:count] for label in np.unique(labels)]
+        sample = np.concatenate(by_class)
+        images = self.data.images[run.split.valid[sample]]
+        codes, _ = evaluate.autoencode(self.config, arrays["variables"], images)
+        run.show_codes(codes, images, labels[sample])
+
     def _write_history(self) -> None:
         records = [record for run in self.journals for record in run.records]
         workdir_lib.write_history(self.folder, records)
+
+
+def _as_time(seconds: float) -> str:
+    """Hours, minutes and seconds: 1:02:03."""
+    return str(datetime.timedelta(seconds=round(seconds)))
 
 
 def check_finite(run: str, epoch: int, train: dict[str, list], valid: dict) -> None:
