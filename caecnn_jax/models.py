@@ -5,7 +5,6 @@ bool [B], False on padding images, which BatchNorm's statistics leave out (None:
 and `train`: normalise by the batch's statistics and update the running averages.
 """
 
-import functools
 import math
 from collections.abc import Callable
 
@@ -14,6 +13,8 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import ml_collections
+
+from caecnn_jax import ops
 
 NUM_CLASSES = 10
 LEAKY_SLOPE = 0.2
@@ -51,30 +52,68 @@ def leaky_relu(x: jax.Array) -> jax.Array:
     return nn.leaky_relu(x, LEAKY_SLOPE)
 
 
-def max_pool(x: jax.Array) -> jax.Array:
-    """Maximum over 2x2 windows: [B, H, W, C] to [B, H/2, W/2, C]."""
-    return nn.max_pool(x, (2, 2), strides=(2, 2))
+class Conv(nn.Module):
+    """Convolution 3x3 that keeps the resolution, and perhaps a max-pool 2x2 after it."""
+
+    features: int
+    kernel_init: Callable
+    bias_init: Callable
+    dtype: jnp.dtype
+    param_dtype: jnp.dtype
+
+    @nn.compact
+    def __call__(self, x: jax.Array, pool: bool) -> jax.Array:
+        """[B, H, W, C] to [B, H, W, features], or with `pool` to half of H and W."""
+        shape = (3, 3, x.shape[-1], self.features)
+        kernel = self.param("kernel", self.kernel_init, shape, self.param_dtype)
+        bias = self.param("bias", self.bias_init, (self.features,), self.param_dtype)
+        x = ops.conv3x3(x.astype(self.dtype), kernel.astype(self.dtype))
+        # A bias is the same all over a window: it can wait until the pooling left less to add to.
+        return (ops.max_pool(x) if pool else x) + bias.astype(self.dtype)
 
 
-def _layers(train: bool, mask: jax.Array | None, dtype, param_dtype) -> tuple[Callable, Callable]:
-    """Convolution 3x3 and BatchNorm as every block has them; the norm's mask is bound."""
-    conv = functools.partial(
-        nn.Conv, kernel_size=(3, 3), padding=((1, 1), (1, 1)), dtype=dtype, param_dtype=param_dtype
-    )
-    mask = None if mask is None else mask[:, None, None, None]
+class ConvTranspose(nn.Module):
+    """Transposed convolution 4x4 of stride 2, which doubles the resolution."""
 
-    def norm(x: jax.Array, **options) -> jax.Array:
-        layer = nn.BatchNorm(
-            use_running_average=not train,
-            momentum=0.9,
-            epsilon=1e-5,
-            dtype=dtype,
-            param_dtype=param_dtype,
-            **options,
-        )
-        return layer(x, mask=mask)
+    features: int
+    initializer: Callable
+    dtype: jnp.dtype
+    param_dtype: jnp.dtype
 
-    return conv, norm
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """[B, H, W, C] to [B, 2H, 2W, features]."""
+        shape = (4, 4, x.shape[-1], self.features)
+        kernel = self.param("kernel", self.initializer, shape, self.param_dtype)
+        bias = self.param("bias", self.initializer, (self.features,), self.param_dtype)
+        x = ops.conv_transpose4x4(x.astype(self.dtype), kernel.astype(self.dtype))
+        return x + bias.astype(self.dtype)
+
+
+class BatchNorm(nn.Module):
+    """BatchNorm over images, rows and columns, with the variables of flax.linen's.
+
+    The running averages move by a tenth of the way to the batch's; the variance is the biased one.
+    """
+
+    dtype: jnp.dtype
+    param_dtype: jnp.dtype
+    scale_init: Callable = nn.initializers.ones
+
+    @nn.compact
+    def __call__(self, x: jax.Array, train: bool, mask: jax.Array | None) -> jax.Array:
+        """[B, H, W, C] to the same shape."""
+        shape = x.shape[-1:]
+        running_mean = self.variable("batch_stats", "mean", jnp.zeros, shape, self.param_dtype)
+        running_var = self.variable("batch_stats", "var", jnp.ones, shape, self.param_dtype)
+        scale = self.param("scale", self.scale_init, shape, self.param_dtype)
+        bias = self.param("bias", nn.initializers.zeros, shape, self.param_dtype)
+        mean, var = running_mean.value, running_var.value
+        if train:
+            mean, var = ops.batch_statistics(x, mask)
+            running_mean.value = 0.9 * running_mean.value + 0.1 * mean
+            running_var.value = 0.9 * running_var.value + 0.1 * var
+        return ops.normalize(x, mean, var, scale, bias).astype(self.dtype)
 
 
 class Encoder(nn.Module):
@@ -87,11 +126,11 @@ class Encoder(nn.Module):
     @nn.compact
     def __call__(self, x, train: bool = False, mask: jax.Array | None = None) -> jax.Array:
         """[B, H, W, 3] to the code [B, H / 2^n, W / 2^n, C] of n blocks."""
-        conv, norm = _layers(train, mask, self.dtype, self.param_dtype)
+        types = self.dtype, self.param_dtype
         for index, (channels_in, channels_out) in enumerate(self.block_sizes, 1):
             init = uniform_fan_in(channels_in * 9)
-            x = conv(channels_out, kernel_init=init, bias_init=init, name=f"conv_{index}")(x)
-            x = norm(leaky_relu(max_pool(x)), name=f"norm_{index}")
+            x = Conv(channels_out, init, init, *types, name=f"conv_{index}")(x, pool=True)
+            x = BatchNorm(*types, name=f"norm_{index}")(leaky_relu(x), train, mask)
         return x
 
 
@@ -105,21 +144,11 @@ class Decoder(nn.Module):
     @nn.compact
     def __call__(self, x, train: bool = False, mask: jax.Array | None = None) -> jax.Array:
         """[B, h, w, C] to the reconstruction [B, h * 2^n, w * 2^n, 3] of n blocks."""
-        _, norm = _layers(train, mask, self.dtype, self.param_dtype)
+        types = self.dtype, self.param_dtype
         for index, (_, channels_out) in enumerate(self.block_sizes, 1):
             init = uniform_fan_in(channels_out * 16)  # PyTorch's fan_in of a transposed conv
-            x = nn.ConvTranspose(
-                channels_out,
-                kernel_size=(4, 4),
-                strides=(2, 2),
-                padding=((2, 2), (2, 2)),  # PyTorch's padding=1, counted on the dilated input
-                kernel_init=init,
-                bias_init=init,
-                dtype=self.dtype,
-                param_dtype=self.param_dtype,
-                name=f"conv_{index}",
-            )(x)
-            x = norm(leaky_relu(x), name=f"norm_{index}")
+            x = ConvTranspose(channels_out, init, *types, name=f"conv_{index}")(x)
+            x = BatchNorm(*types, name=f"norm_{index}")(leaky_relu(x), train, mask)
         return x
 
 
@@ -163,16 +192,15 @@ class CNN(nn.Module):
         A `code` [B, H/2, W/2, c] is concatenated to the first block's channels after its pooling,
         before its LeakyReLU (mixed mode).
         """
-        conv, norm = _layers(train, mask, self.dtype, self.param_dtype)
+        types = self.dtype, self.param_dtype
         weight_init = nn.initializers.normal(WEIGHT_STD)
         for index, (_, channels_out, pool) in enumerate(self.block_sizes, 1):
-            bias_init = uniform_fan_in(x.shape[-1] * 9)
-            name = f"conv_{index}"
-            x = conv(channels_out, kernel_init=weight_init, bias_init=bias_init, name=name)(x)
-            x = max_pool(x) if pool else x
+            inits = weight_init, uniform_fan_in(x.shape[-1] * 9)
+            x = Conv(channels_out, *inits, *types, name=f"conv_{index}")(x, pool)
             if code is not None and index == 1:
                 x = jnp.concatenate([x, code], axis=-1)
-            x = norm(leaky_relu(x), scale_init=normal_around_one, name=f"norm_{index}")
+            norm = BatchNorm(*types, normal_around_one, name=f"norm_{index}")
+            x = norm(leaky_relu(x), train, mask)
         x = x.reshape(x.shape[0], -1)
         return nn.Dense(
             NUM_CLASSES,

@@ -3,16 +3,20 @@
 What a profile of the mixed model's training step (batch 64, float32, jaxlib 0.10.2, two AMD EPYC
 cores) showed, and what is done about it here:
 
-- jaxlib 0.10 hands convolutions to YNNPACK, which is slower for these shapes than XLA's older
-  Eigen convolution, and by far for weight gradients: `compiler_options` turns that off;
+- XLA brings convolutions into the one form that its threaded CPU kernel takes (NHWC, HWIO) only in
+  a program's outermost computation. In a `lax.scan` or a jit within a jit the gradients of a
+  convolution run as plain loops, 50 to 100 times slower: `conv3x3` and `conv_transpose4x4` have
+  gradients written in that form;
+- jaxlib 0.10 hands convolutions to YNNPACK, which is slower for these shapes than XLA's own kernel:
+  `compiler_options` turns that off;
 - the gradient of a max-pool (`select_and_scatter`) becomes a five-operand reduce-window and a
   scatter, a third of the step: `max_pool` has a gradient made of comparisons;
-- a reduction over images, rows and columns is slower than the matrix-vector product that computes
-  the same sums: `batch_statistics`.
+- a sum over images, rows and columns is slower than the product with a vector that computes it:
+  `batch_statistics`.
 
-With these, XLA's own convolution was the fastest form of every product (im2col, chunked im2col,
-row-wise and shifted products were tried), and hand-written gradients of batch normalisation or
-bilinear gathers gained nothing, so there are none. Every function takes `plain`, by default true
+Other forms of the convolutions' products (im2col, also over chunks of images, row-wise and shifted
+matrix products) were slower, and hand-written gradients of batch normalisation or packed bilinear
+gathers gained next to nothing, so there are none. Every function takes `plain`, by default true
 anywhere but on CPU, where it leaves the work to XLA.
 """
 
@@ -44,11 +48,55 @@ def _use_plain(plain):
     return jax.default_backend() != "cpu" if plain is None else plain
 
 
-def conv3x3(x, kernel):
-    """Convolve [B, H, W, C] with [3, 3, C, D], padded to keep H and W; no bias."""
+def _conv(x, kernel, padding=((1, 1), (1, 1)), **options):
+    dimensions = ("NHWC", "HWIO", "NHWC")
     return lax.conv_general_dilated(
-        x, kernel, (1, 1), ((1, 1), (1, 1)), dimension_numbers=("NHWC", "HWIO", "NHWC")
+        x, kernel, (1, 1), padding, dimension_numbers=dimensions, **options
     )
+
+
+def conv3x3(x, kernel, plain=None):
+    """Convolve [B, H, W, C] with [3, 3, C, D], padded to keep H and W; no bias."""
+    return _conv(x, kernel) if _use_plain(plain) else _cpu_conv3x3(x, kernel)
+
+
+@jax.custom_vjp
+def _cpu_conv3x3(x, kernel):
+    return _conv(x, kernel)
+
+
+def _cpu_conv3x3_forward(x, kernel):
+    return _conv(x, kernel), (x, kernel)
+
+
+def _cpu_conv3x3_backward(saved, gradient):
+    x, kernel = saved
+    to_x = _conv(gradient, kernel[::-1, ::-1].transpose(0, 1, 3, 2))
+    # The kernel's gradient convolves x with the gradient, images taking the place of channels.
+    to_kernel = _conv(x.transpose(3, 1, 2, 0), gradient.transpose(1, 2, 0, 3))
+    return to_x, to_kernel.transpose(1, 2, 0, 3)
+
+
+_cpu_conv3x3.defvjp(_cpu_conv3x3_forward, _cpu_conv3x3_backward)
+
+
+def conv_transpose4x4(x, kernel, plain=None):
+    """Double H and W of [B, H, W, C] with [4, 4, C, D]; no bias.
+
+    As linen's ConvTranspose with strides (2, 2) and padding ((2, 2), (2, 2)), PyTorch's padding=1.
+    """
+    if _use_plain(plain):
+        return _conv(x, kernel, ((2, 2), (2, 2)), lhs_dilation=(2, 2))
+    # A 3x3 convolution to the 2x2 pixels that come of each pixel, as channels, then in their place.
+    # Output pixel 2i + r reads input pixel i - 1 + a with the kernel's row 2a - r, where it is one.
+    batch, height, width, _ = x.shape
+    channels_out = kernel.shape[-1]
+    padded = jnp.pad(kernel, ((1, 1), (1, 1), (0, 0), (0, 0)))
+    rows = [padded[1 - r : 7 - r : 2] for r in (0, 1)]
+    parts = [row[:, 1 - c : 7 - c : 2] for row in rows for c in (0, 1)]
+    y = conv3x3(x, jnp.concatenate(parts, axis=-1), plain)
+    y = y.reshape(batch, height, width, 2, 2, channels_out).transpose(0, 1, 3, 2, 4, 5)
+    return y.reshape(batch, 2 * height, 2 * width, channels_out)
 
 
 def max_pool(x, plain=None):
@@ -113,6 +161,10 @@ def batch_statistics(x, mask, plain=None):
 
 
 def normalize(x, mean, variance, scale, bias):
-    """Return (x - mean) / sqrt(variance + 1e-5) * scale + bias, as one product and one sum."""
+    """Return (x - mean) / sqrt(variance + 1e-5) * scale + bias, as one product and one sum.
+
+    `x` is [B, H, W, C], the others [C].
+    """
     factor = lax.rsqrt(variance + 1e-5) * scale
-    return x * factor + (bias - mean * factor)
+    shift = bias - mean * factor
+    return x * factor[None, None, None] + shift[None, None, None]
