@@ -2,7 +2,8 @@
 
 A record is what is known of one epoch: a line of history.jsonl (README, "What a run leaves") and
 the "confusion_matrix" of its validation. The records travel in the checkpoints, so a checkpoint
-alone says all that happened before it, and every other file can be written anew from it.
+alone says all that happened before it. An epoch counts once its checkpoint is saved; what a kill
+leaves of it before, its events and pictures, the epoch writes again.
 """
 
 import io
@@ -13,7 +14,9 @@ import numpy as np
 from etils import epath
 from PIL import Image
 
-from caecnn_jax import board, checkpoints, figures, metrics, sampling, workdir
+from caecnn_jax import board, checkpoints, metrics, sampling, workdir
+
+FINAL_PICTURES = ("learning_curves", "confusion_matrix")
 
 
 class Journal:
@@ -25,6 +28,7 @@ class Journal:
         self.records: list[dict[str, Any]] = []
         self.step = 0  # training steps done of the epoch after the last record
         self.losses: dict[str, list] = {}  # of those steps
+        self.arrays: dict[str, Any] | None = None  # what `restore` found, to go on from
         self._class_names = class_names
         self._folder = folder
         self._epochs = checkpoints.Checkpoints(folder / split.name)
@@ -37,66 +41,85 @@ class Journal:
         """The folder of the run's PNG files."""
         return self._folder / "images" / self.split.name
 
-    def restore(self, target: dict[str, Any]) -> dict[str, Any] | None:
-        """Goes back to where the run was left; returns its arrays, or None if it is new.
+    def restore(self, target: dict[str, Any]) -> None:
+        """Goes back to where the run was left: sets records, step, losses and arrays.
 
         `target` holds arrays or shapes like those that were saved. Raises CheckpointError when
         there are checkpoints and none can be restored.
         """
         restored = self._epochs.restore_newest(target)
         if restored is not None:
-            self.records = restored.progress["records"]
-        for step in reversed(self._interrupted.steps()):
-            try:
-                partial = self._interrupted.restore(step, target)
-            except checkpoints.CheckpointError:
-                continue  # then the epoch is trained anew from its start
-            if partial.progress["epoch"] == len(self.records) + 1:
-                self.step, self.losses = partial.progress["step"], partial.progress["losses"]
-                return partial.arrays
-        return None if restored is None else restored.arrays
+            self.records, self.arrays = restored.progress["records"], restored.arrays
+        try:
+            partial = self._interrupted.restore_newest(target)
+        except checkpoints.CheckpointError:  # each is warned of; the epoch is trained anew
+            partial = None
+        if partial is not None and partial.progress["epoch"] == len(self.records) + 1:
+            self.step, self.losses = partial.progress["step"], partial.progress["losses"]
+            self.arrays = partial.arrays
 
-    def forget_partial_epoch(self, target: dict[str, Any]) -> dict[str, Any] | None:
-        """Goes back to the last whole epoch; returns what `restore` does."""
+    def forget_partial_epoch(self, target: dict[str, Any]) -> None:
+        """Goes back to the last whole epoch."""
         self._interrupted.keep_only(set())
-        self.step, self.losses = 0, {}
-        return self.restore(target)
+        self.step, self.losses, self.arrays = 0, {}, None
+        self.restore(target)
 
     def start(self) -> None:
-        """Opens the event file; call once the run is restored, in the process that writes."""
+        """Opens the board; call once the run is restored, in the process that writes."""
         first_epoch = len(self.records) + 1
         self._board = board.Board(self._folder / "tensorboard" / self.split.name, first_epoch)
 
-    def add(self, record: dict[str, Any], arrays: dict[str, Any], keep: int) -> None:
-        """Takes in an epoch: saves its checkpoint, removes those not kept, writes its events."""
+    def add(self, record: dict[str, Any]) -> None:
+        """Takes in an epoch, which `save` must follow, and writes its events."""
         self.records.append(record)
-        self.step, self.losses = 0, {}
-        epoch = record["epoch"]
-        self._epochs.save(epoch, arrays, {"epoch": epoch, "records": self.records})
-        best = self.records[metrics.best_epoch(self.records)]["epoch"]
-        self._epochs.keep_only({*range(epoch - keep + 1, epoch + 1), best})
-        self._interrupted.keep_only(set())
+        self.step, self.losses, self.arrays = 0, {}, None
         if self._board is not None:
             confusion = record["confusion_matrix"]
             table = confusion and metrics.per_class(confusion, self._class_names)
             self._board.epoch(record, table)
 
+    def save(self, arrays: dict[str, Any], keep: int) -> None:
+        """Saves the checkpoint of the last epoch, and removes those not kept: `keep` and the best.
+
+        Raises WorkdirError when the folder cannot be written.
+        """
+        workdir.check_present(self._folder)
+        if self._board is not None:
+            for name in FINAL_PICTURES:  # of a run that was to be shorter
+                (self.pictures / f"{name}.png").unlink(missing_ok=True)
+        epoch = self.records[-1]["epoch"]
+        self._epochs.save(epoch, arrays, {"epoch": epoch, "records": self.records})
+        self.clean_up(keep)
+
+    def clean_up(self, keep: int) -> None:
+        """Removes the checkpoints that are no longer of use; a kill may have come before it."""
+        if self.records:
+            epoch = self.records[-1]["epoch"]
+            best = self.records[metrics.best_epoch(self.records)]["epoch"]
+            self._epochs.keep_only({*range(epoch - keep + 1, epoch + 1), best})
+        if not self.step:
+            self._interrupted.keep_only(set())
+
     def add_partial(self, step: int, losses: dict[str, list], arrays: dict[str, Any]) -> None:
-        """Saves an epoch that was cut short after `step` training steps."""
+        """Saves an epoch that was cut short after `step` training steps, as `save` does."""
+        workdir.check_present(self._folder)
         epoch = len(self.records) + 1
         number = (self._interrupted.steps() or [0])[-1] + 1
         progress = {"epoch": epoch, "step": step, "losses": losses}
         self._interrupted.save(number, arrays, progress)
         self._interrupted.keep_only({number})
 
-    def picture(self, name: str, png: bytes, epoch: int) -> None:
-        """Writes a PNG file and shows it on the board."""
+    def picture(self, name: str, png: bytes, epoch: int | None = None) -> None:
+        """Writes a PNG file; with an epoch, which its name then ends with, on the board too."""
         if self._board is None:
             return
-        self.pictures.mkdir(parents=True, exist_ok=True)
-        workdir.write_bytes(self.pictures / f"{name}.png", png)
-        pixels = np.asarray(Image.open(io.BytesIO(png)).convert("RGB"))
-        self._board.picture(name.split("-epoch")[0], pixels, epoch)
+        stem = name if epoch is None else f"{name}-epoch-{epoch:04d}"
+        with workdir.writing(self.pictures):
+            self.pictures.mkdir(parents=True, exist_ok=True)
+        workdir.write_bytes(self.pictures / f"{stem}.png", png)
+        if epoch is not None:
+            pixels = np.asarray(Image.open(io.BytesIO(png)).convert("RGB"))
+            self._board.picture(name, pixels, epoch)
 
     def show_codes(self, codes: np.ndarray, images: np.ndarray, labels: np.ndarray) -> None:
         """Shows the CAE's codes float [N, ...] of images uint8 [N, H, W, 3] on the board."""
@@ -116,18 +139,19 @@ class Journal:
         self._board.settings(config, figures, self.records[-1]["epoch"])
 
     def finish(self) -> None:
-        """Draws the learning curves and the last confusion matrix, and closes the board."""
-        last = self.records[-1]
-        curves = figures.learning_curves(self.records)
-        self.picture("learning_curves", curves, last["epoch"])
-        if last["confusion_matrix"]:
-            matrix = np.asarray(last["confusion_matrix"])
-            png = figures.confusion_matrix(matrix, self._class_names)
-            self.picture("confusion_matrix", png, last["epoch"])
-        self.close()
+        """Draws the learning curves and the last confusion matrix, where that is not done yet."""
+        curves, confusion = (self.pictures / f"{name}.png" for name in FINAL_PICTURES)
+        matrix = self.records[-1]["confusion_matrix"]
+        if curves.exists() and (confusion.exists() or not matrix):
+            return
+        from caecnn_jax import figures  # matplotlib takes a second to import
+
+        self.picture("learning_curves", figures.learning_curves(self.records, self._class_names))
+        if matrix:
+            png = figures.confusion_matrix(np.asarray(matrix), self._class_names)
+            self.picture("confusion_matrix", png)
 
     def close(self) -> None:
         """Closes the event file."""
         if self._board is not None:
             self._board.close()
-            self._board = None

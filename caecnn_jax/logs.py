@@ -26,10 +26,17 @@ def to_console(level: str) -> None:
     handler.addFilter(_is_ours)
 
 
+class _File(std_logging.FileHandler):
+    """A log file that a full or vanished disk does not stop, nor make noisy."""
+
+    def handleError(self, record):
+        pass
+
+
 @contextlib.contextmanager
 def to_file(path: os.PathLike) -> Iterator[None]:
     """Appends what is logged to a local file while the context lasts."""
-    handler = std_logging.FileHandler(path)
+    handler = _File(path)
     handler.setFormatter(std_logging.Formatter(_FORMAT))
     handler.addFilter(_is_ours)
     logging.get_absl_logger().addHandler(handler)
@@ -37,4 +44,5 @@ def to_file(path: os.PathLike) -> Iterator[None]:
         yield
     finally:
         logging.get_absl_logger().removeHandler(handler)
-        handler.close()
+        with contextlib.suppress(OSError):
+            handler.close()

@@ -1,34 +1,77 @@
 """SIGTERM and Ctrl-C as a polite request that the training loop asks for between its calls."""
 
 import contextlib
+import os
 import signal
+import threading
 from collections.abc import Iterator
 
+import jax
 from absl import logging
+
+SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
 class StopRequest:
     """Holds the signal that asked to stop, if any did."""
 
-    signum: int | None = None
+    def __init__(self):
+        self.signum: int | None = None
+        self._times_asked = 0
 
-    def receive(self, signum: int, _frame) -> None:
-        """Takes note of the signal; the same again ends the process at once."""
+    def is_made(self) -> bool:
+        """Whether to stop now; the processes of a job all hear it at the same time of asking."""
+        if jax.process_count() > 1:
+            from jax.experimental import multihost_utils
+
+            self._times_asked += 1
+            if multihost_utils.reached_preemption_sync_point(self._times_asked):
+                self.signum = signal.SIGTERM
+        return self.signum is not None
+
+    def receive(self, signum: int) -> None:
+        """Takes note of a signal; a second one ends the process at once."""
+        if self.signum is not None:
+            os._exit(128 + signum)
         self.signum = signum
-        signal.signal(signum, signal.SIG_DFL)
         name = signal.Signals(signum).name
         logging.warning("%s: stopping after this step; once more to stop at once.", name)
 
 
 @contextlib.contextmanager
 def listen() -> Iterator[StopRequest]:
-    """Turns SIGTERM and SIGINT into a StopRequest while the context lasts."""
+    """Turns SIGTERM and SIGINT into a StopRequest while the context lasts.
+
+    A job of many processes leaves them to jax.distributed, which tells every process of one's.
+    """
     request = StopRequest()
-    before = {
-        signum: signal.signal(signum, request.receive) for signum in (signal.SIGTERM, signal.SIGINT)
-    }
+    if jax.process_count() > 1:
+        yield request
+        return
+    # Python runs a handler only between bytecodes, so not while XLA compiles; but it writes the
+    # signal's number to a file at once, and a thread that reads there is never kept waiting.
+    reader, writer = os.pipe()
+    os.set_blocking(writer, False)
+    before = {signum: signal.signal(signum, _ignore) for signum in SIGNALS}
+    wakeup_before = signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
+    thread = threading.Thread(target=_watch, args=(reader, request), daemon=True)
+    thread.start()
     try:
         yield request
     finally:
+        signal.set_wakeup_fd(wakeup_before)
         for signum, handler in before.items():
             signal.signal(signum, handler)
+        os.close(writer)
+        thread.join()
+        os.close(reader)
+
+
+def _ignore(_signum: int, _frame) -> None:
+    """A handler of Python's must be there for the number to be written."""
+
+
+def _watch(reader: int, request: StopRequest) -> None:
+    while number := os.read(reader, 1):
+        if number[0] in SIGNALS:
+            request.receive(number[0])

@@ -7,6 +7,7 @@ import contextlib
 import fcntl
 import json
 import os
+import re
 from collections.abc import Iterator
 
 import ml_collections
@@ -36,11 +37,37 @@ def resolve(path: str | os.PathLike) -> epath.Path:
     return epath.Path(path) if "://" in path else epath.Path(os.path.abspath(path))
 
 
+@contextlib.contextmanager
+def writing(path: epath.Path) -> Iterator[None]:
+    """Turns a disk's failure while `path` is written into a WorkdirError with path and remedy."""
+    try:
+        yield
+    except OSError as error:
+        raise WorkdirError(_failure(path, error.strerror or str(error))) from error
+    except (ValueError, RuntimeError) as error:
+        # So Orbax's storage, tensorstore, reports what the system said.
+        code = re.search(r"os_error_code='(\d+)'", str(error))
+        if code is None:
+            raise
+        raise WorkdirError(_failure(path, os.strerror(int(code[1])))) from error
+
+
+def _failure(path: epath.Path, reason: str) -> str:
+    return (
+        f"cannot write {path}: {reason}; what was saved before is whole: see to the disk, then "
+        "give the same command again"
+    )
+
+
 def write_bytes(path: epath.Path, content: bytes) -> None:
-    """Writes aside and renames, so that `path` holds the old content or the new, whole."""
+    """Writes aside and renames, so that `path` holds the old content or the new, whole.
+
+    Raises WorkdirError when the disk does not take it.
+    """
     aside = path.with_name(f".{path.name}.partial")
-    aside.write_bytes(content)
-    aside.replace(path)
+    with writing(path):
+        aside.write_bytes(content)
+        aside.replace(path)
 
 
 def write_json(path: epath.Path, value) -> None:
@@ -76,46 +103,69 @@ def write_history(workdir: epath.Path, records: list[dict]) -> None:
     write_bytes(workdir / "history.jsonl", "".join(line + "\n" for line in lines).encode())
 
 
+def check_present(workdir: epath.Path) -> None:
+    """Raises WorkdirError when the folder is gone, which Orbax would make anew without a word."""
+    if not (workdir / "config.json").exists():
+        raise WorkdirError(
+            f"{workdir} has vanished while it was written to: bring it back, then give the same "
+            "command again"
+        )
+
+
 @contextlib.contextmanager
-def claim(workdir: epath.Path, config: ml_collections.ConfigDict) -> Iterator[bool]:
+def claim(
+    workdir: epath.Path, config: ml_collections.ConfigDict, writes: bool = True
+) -> Iterator[bool]:
     """Holds the folder for this process: makes it, locks it, checks and saves its config.json.
 
-    Yields whether the run in it is finished. Raises WorkdirError when another process trains in it
-    or it holds a run of another config.
+    Yields whether the run in it is finished. With `writes=False`, for the processes of a job that
+    only read, nothing is made, locked or saved. Raises WorkdirError when the folder cannot be
+    written, another process trains in it, or it holds a run of another config.
     """
-    try:
-        workdir.mkdir(parents=True, exist_ok=True)
-    except (FileExistsError, NotADirectoryError) as error:
-        raise WorkdirError(f"{workdir} cannot be a folder: a file is in its place") from error
-    # A bucket can be neither locked nor appended to.
-    local = "://" not in str(workdir)
     with contextlib.ExitStack() as stack:
-        if local:
-            stack.enter_context(_lock(workdir))
-            stack.enter_context(logs.to_file(workdir / "train.log"))
+        if writes:
+            _make(workdir)
+            if "://" not in str(workdir):  # a bucket can be neither locked nor appended to
+                stack.enter_context(_lock(workdir))
+                stack.enter_context(logs.to_file(workdir / "train.log"))
         finished = False
         if (workdir / "config.json").exists():
             saved = read_config(workdir)
             _check_config(workdir, saved, config)
-            metrics = workdir / "metrics.json"
-            finished = metrics.exists() and saved.num_epoch == config.num_epoch
-            if not finished:
-                metrics.unlink(missing_ok=True)  # it tells of fewer epochs than are asked for now
-        if not finished:
+            finished = (workdir / "metrics.json").exists() and saved.num_epoch == config.num_epoch
+        if writes and not finished:
+            # These tell of fewer epochs than are asked for now. They go before the config changes.
+            for name in ("metrics.json", "report.html"):
+                (workdir / name).unlink(missing_ok=True)
             write_bytes(workdir / "config.json", config_lib.to_json(config).encode())
         yield finished
+
+
+def _make(workdir: epath.Path) -> None:
+    try:
+        with writing(workdir):
+            workdir.mkdir(parents=True, exist_ok=True)
+    except WorkdirError as error:
+        if isinstance(error.__cause__, FileExistsError | NotADirectoryError):
+            raise WorkdirError(
+                f"{workdir} cannot be a folder, for a file is in its place: choose another "
+                "--workdir"
+            ) from error
+        raise
 
 
 @contextlib.contextmanager
 def _lock(workdir: epath.Path) -> Iterator[None]:
     """An advisory lock that the kernel lets go when the process ends, however it ends."""
-    with open(workdir / ".lock", "a") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise WorkdirError(
-                f"another process trains in {workdir}: wait for it or choose another --workdir"
-            ) from error
+    with contextlib.ExitStack() as stack:
+        with writing(workdir):
+            file = stack.enter_context(open(workdir / ".lock", "a"))
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                raise WorkdirError(
+                    f"another process trains in {workdir}: wait for it or choose another --workdir"
+                ) from error
         yield
 
 
