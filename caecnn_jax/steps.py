@@ -55,10 +55,17 @@ class TrainState:
         return {"params": self.params, "batch_stats": self.batch_stats}
 
 
-@functools.partial(jax.jit, static_argnums=0)
 def _init(model: models.Classifier, key: jax.Array) -> PyTree:
     cae_or_cnn = model.cae or model.cnn
     return model.init(key, jnp.zeros((1, 32, 32, 3), cae_or_cnn.param_dtype))
+
+
+@functools.cache
+def _compiled_init():
+    """`_init` jitted. It runs once, but XLA for CPU optimises its random numbers for 10 seconds."""
+    options = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}
+    options = options if jax.default_backend() == "cpu" else {}
+    return jax.jit(_init, static_argnums=0, compiler_options=options)
 
 
 def create_state(
@@ -68,7 +75,7 @@ def create_state(
     variables: Mapping[str, PyTree] | None = None,
 ) -> TrainState:
     """The state before the first step, from `key` or from given {"params", "batch_stats"}."""
-    variables = _init(model, key) if variables is None else variables
+    variables = _compiled_init()(model, key) if variables is None else variables
     optimizers = make_optimizers(config)
     opt_state = {part: optimizers[part].init(variables["params"][part]) for part in optimizers}
     return restore_state(model, config, variables, opt_state)

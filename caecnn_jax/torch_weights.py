@@ -6,10 +6,12 @@ column] and applied mirrored, its dense weights [out, in] on an input flattened 
 
 from collections.abc import Iterator, Mapping
 
+import jax
 import ml_collections
 import numpy as np
 
 from caecnn_jax import config as config_lib
+from caecnn_jax import models
 
 # (PyTorch's name, ours) of what a BatchNorm has, by the collection that it lies in.
 _NORM = {
@@ -61,15 +63,10 @@ def from_torch(state_dict: Mapping[str, np.ndarray], config: ml_collections.Conf
 
     Raises ConfigError where the state dict lacks a name, has one too many, or a shape disagrees.
     """
+    _check(state_dict, config)
     variables: dict = {"params": {}, "batch_stats": {}}
-    left = {name for name in state_dict if not name.endswith("num_batches_tracked")}
 
     def take(name: str) -> np.ndarray:
-        if name not in left:
-            raise config_lib.ConfigError(
-                f"the PyTorch weights lack {name!r}, which config asks for"
-            )
-        left.remove(name)
         return np.asarray(state_dict[name])
 
     for prefix, path, kind in _layers(config):
@@ -88,11 +85,31 @@ def from_torch(state_dict: Mapping[str, np.ndarray], config: ml_collections.Conf
             kernel = channels_first.transpose(2, 3, 1, 0).reshape(-1, len(weight))
         leaf = {"kernel": np.ascontiguousarray(kernel), "bias": take(f"{prefix}.bias")}
         _put(variables["params"], path, leaf)
-    if left:
-        raise config_lib.ConfigError(
-            f"the PyTorch weights hold {sorted(left)[0]!r}, which the config's model lacks"
-        )
     return variables
+
+
+def _check(state_dict: Mapping[str, np.ndarray], config: ml_collections.ConfigDict) -> None:
+    """Raises ConfigError unless the names and shapes are those of the config's model."""
+    given = {name for name in state_dict if not name.endswith("num_batches_tracked")}
+    model = models.from_config(config)
+    image = jax.ShapeDtypeStruct((1, 32, 32, 3), np.float32)
+    shapes = jax.eval_shape(model.init, jax.random.key(0), image)
+    wanted = to_torch(jax.tree.map(lambda leaf: np.zeros(leaf.shape), shapes), config)
+    for name, array in wanted.items():
+        if name not in given:
+            raise config_lib.ConfigError(
+                f"the PyTorch weights lack {name!r}, which config asks for"
+            )
+        shape = np.shape(state_dict[name])
+        if shape != array.shape:
+            raise config_lib.ConfigError(
+                f"the PyTorch weights' {name!r} has shape {shape}, but config asks for "
+                f"{array.shape}"
+            )
+    if extra := sorted(given - set(wanted)):
+        raise config_lib.ConfigError(
+            f"the PyTorch weights hold {extra[0]!r}, which the config's model lacks"
+        )
 
 
 def to_torch(variables: Mapping, config: ml_collections.ConfigDict) -> dict[str, np.ndarray]:
