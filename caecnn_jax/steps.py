@@ -75,7 +75,10 @@ def create_state(
     variables: Mapping[str, PyTree] | None = None,
 ) -> TrainState:
     """The state before the first step, from `key` or from given {"params", "batch_stats"}."""
-    variables = _compiled_init()(model, key) if variables is None else variables
+    if variables is None:
+        # Only an outermost jit takes options; where shapes alone are asked for, none is needed.
+        init = _init if isinstance(key, jax.core.Tracer) else _compiled_init()
+        variables = init(model, key)
     optimizers = make_optimizers(config)
     opt_state = {part: optimizers[part].init(variables["params"][part]) for part in optimizers}
     return restore_state(model, config, variables, opt_state)
