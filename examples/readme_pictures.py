@@ -1,0 +1,85 @@
+r"""Draws the README's pictures of a trained run: docs/f1.png, learning_curves.png and others.
+
+Run:     python examples/readme_pictures.py --workdir runs/mixed [--output docs]
+Needs:   a finished run, and the CIFAR-10 that it was trained on
+
+It also shows how a run is used from Python: `predict.load`, `classify` and `reconstruct`.
+"""
+
+import argparse
+import pathlib
+import sys
+
+import numpy as np
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+
+from caecnn_jax import dataset, errors, figures, predict, report, runs, workdir  # noqa: E402
+
+
+def reconstructions(folder: pathlib.Path, fold: str | None) -> bytes | None:
+    """PNG of a test image of each class over its reconstruction, with what it was taken for."""
+    model = predict.load(folder, fold=fold)
+    if not model.config.use_cae:
+        return None
+    data = dataset.load(model.config.data_source, model.config.data_dir or None)
+    labels = data.labels[data.num_train :]
+    _, firsts = np.unique(labels, return_index=True)
+    images = data.images[data.num_train + firsts]
+    captions = [data.class_names[label] for label in labels[firsts]]
+    if model.config.use_cnn:
+        probabilities = model.classify(images)
+        captions = [
+            f"{data.class_names[row.argmax()]} {100 * row.max():.0f} %" for row in probabilities
+        ]
+    return figures.reconstructions(images, model.reconstruct(images), captions)
+
+
+def pictures(folder: pathlib.Path, fold: str | None) -> dict[str, bytes | None]:
+    """The PNG files by name; None for what the run has not got."""
+    run = runs.read(folder)
+    name = fold or list(run.history)[-1]
+    records = run.history[f"fold_{name}" if name.isdigit() else name]
+    means = runs.f1_by_class(run.cv and run.cv["mean"])
+    spread = runs.f1_by_class(run.cv and run.cv["std"])
+    points = runs.f1_by_class(run.test)
+    bars = means or points
+    drawn = {
+        "f1": bars
+        and figures.draw_per_class_bars(
+            bars, spread if means else None, points if means else None, run.rare
+        ),
+        **{
+            f"confusion_matrix_{part.split()[0]}": figures.draw_confusion_matrix(
+                matrix, run.class_names
+            )
+            for part, matrix in report.confusion_matrices(run).items()
+        },
+    }
+    files = {name: figure and figures.png(figure) for name, figure in drawn.items()}
+    files["learning_curves"] = figures.learning_curves(records)
+    files["reconstructions"] = reconstructions(folder, fold)
+    return files
+
+
+def main() -> None:
+    """Writes the files."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--workdir", required=True, help="the run's folder")
+    parser.add_argument("--fold", help="of curves and reconstructions; default: the test run")
+    parser.add_argument("--output", default=ROOT / "docs", help="the pictures' folder")
+    args = parser.parse_args()
+    output = workdir.resolve(args.output)
+    output.mkdir(parents=True, exist_ok=True)
+    for name, png in pictures(workdir.resolve(args.workdir), args.fold).items():
+        if png:
+            workdir.write_bytes(output / f"{name}.png", png)
+            print(f"written to {output / name}.png")
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except errors.UserError as error:
+        sys.exit(f"error: {error}")
