@@ -243,8 +243,8 @@ def write_file(path: epath.Path, text: str) -> epath.Path:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         workdir_lib.write_bytes(path, text.encode())
-    except OSError as error:
-        reason = error.strerror or error
+    except (OSError, workdir_lib.WorkdirError) as error:
+        reason = getattr(error, "strerror", None) or error
         raise ReportError(f"cannot write {path} ({reason}): choose another --workdir") from error
     return path
 
