@@ -63,7 +63,7 @@ def _train_chunk(state, data, order, mask, key, start, *, joint, use_aug):
         return state, _present(metrics, state.model, joint) | {"images": valid.sum()}
 
     numbers = start + jnp.arange(len(order))
-    return _scan(one_step, state, (numbers, order, mask))
+    return jax.lax.scan(one_step, state, (numbers, order, mask))
 
 
 def train_chunk(
@@ -108,7 +108,7 @@ def _eval_chunk(state, data, order, mask, _key, _start, *, joint):
             metrics["confusion"] = _confusion(outputs.logits, batch["label"], valid)
         return None, metrics | {"images": valid.sum()}
 
-    return _scan(one_step, None, (order, mask))[1]
+    return jax.lax.scan(one_step, None, (order, mask))[1]
 
 
 def _confusion(logits: jax.Array, labels: jax.Array, mask: jax.Array) -> jax.Array:
@@ -150,14 +150,6 @@ def _compiled(chunk, donates: bool):
         donate_argnames="state" if donates else None,
         compiler_options=ops.compiler_options(),
     )
-
-
-def _scan(one_step, state, xs):
-    """`lax.scan`; a single step without the loop, in which XLA's CPU convolutions are slow."""
-    if len(xs[0]) == 1:
-        state, outputs = one_step(state, jax.tree.map(lambda x: x[0], xs))
-        return state, jax.tree.map(lambda output: output[None], outputs)
-    return jax.lax.scan(one_step, state, xs)
 
 
 def _present(metrics: steps.Metrics, model: models.Classifier, joint: bool) -> steps.Metrics:

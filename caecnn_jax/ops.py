@@ -18,6 +18,9 @@ Other forms of the convolutions' products (im2col, also over chunks of images, r
 matrix products) were slower, and hand-written gradients of batch normalisation or packed bilinear
 gathers gained next to nothing, so there are none. Every function takes `plain`, by default true
 anywhere but on CPU, where it leaves the work to XLA.
+
+Medians per training step of 64 images: plain 127 ms as a program of its own, 2 to 3 s in a scan;
+with this module 41 ms and, augmentation included, 52 ms in a scan of 8 steps, on a machine in use.
 """
 
 import functools

@@ -1,0 +1,145 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax import lax
+
+from caecnn_jax import ops
+
+# Rounding: float64 to 1e-12. float32 sums of a few thousand products, in another order: about
+# sqrt(n) * 6e-8 of the largest, 1e-5 with room to spare.
+TOLERANCE = {"float64": 1e-12, "float32": 1e-5}
+BATCH_SIZES = (1, 5, 8)
+
+
+@pytest.fixture(params=["float64", "float32"])
+def dtype(request):
+    with jax.enable_x64(request.param == "float64"):
+        yield request.param
+
+
+def normal(dtype, *shape, seed=0):
+    return jnp.asarray(np.random.default_rng(seed).normal(size=shape), dtype)
+
+
+def assert_same(function, *inputs, tolerance):
+    """The CPU form's result and gradients are the plain form's, under jit and in a scan."""
+
+    def results(plain):
+        outputs, pull = jax.vjp(lambda *given: function(*given, plain=plain), *inputs)
+        leaves, tree = jax.tree.flatten(outputs)
+        cotangents = [normal(leaf.dtype, *leaf.shape, seed=i) for i, leaf in enumerate(leaves)]
+        return leaves, pull(jax.tree.unflatten(tree, cotangents))
+
+    expected = jax.jit(results, static_argnums=0)(True)
+    scanned = jax.jit(lambda: lax.scan(lambda c, _: (c, results(False)), 0, None, length=2)[1])()
+    for found in (jax.jit(results, static_argnums=0)(False), jax.tree.map(lambda v: v[1], scanned)):
+        for one, other in zip(jax.tree.leaves(found), jax.tree.leaves(expected), strict=True):
+            assert one.dtype == other.dtype
+            scale = np.abs(other).max()
+            np.testing.assert_allclose(one, other, rtol=0, atol=tolerance * max(scale, 1e-30))
+
+
+@pytest.mark.parametrize("batch", BATCH_SIZES)
+@pytest.mark.parametrize(("size", "channels_in", "channels_out"), [(8, 3, 7), (4, 6, 5), (2, 1, 1)])
+def test_conv3x3_is_the_plain_one(dtype, batch, size, channels_in, channels_out):
+    x = normal(dtype, batch, size, size + 2, channels_in)
+    kernel = normal(dtype, 3, 3, channels_in, channels_out, seed=1)
+    assert_same(ops.conv3x3, x, kernel, tolerance=TOLERANCE[dtype])
+
+
+@pytest.mark.parametrize("batch", BATCH_SIZES)
+@pytest.mark.parametrize(("size", "channels_in", "channels_out"), [(4, 6, 3), (1, 2, 5)])
+def test_conv_transpose_is_the_plain_one(dtype, batch, size, channels_in, channels_out):
+    x = normal(dtype, batch, size, size + 1, channels_in)
+    kernel = normal(dtype, 4, 4, channels_in, channels_out, seed=1)
+    assert_same(ops.conv_transpose4x4, x, kernel, tolerance=TOLERANCE[dtype])
+
+
+def test_conv_transpose_is_jaxs(dtype):
+    x, kernel = normal(dtype, 2, 4, 4, 6), normal(dtype, 4, 4, 6, 3, seed=1)
+    expected = lax.conv_transpose(x, kernel, (2, 2), ((2, 2), (2, 2)))
+    for plain in (True, False):
+        found = ops.conv_transpose4x4(x, kernel, plain=plain)
+        np.testing.assert_allclose(found, expected, atol=TOLERANCE[dtype] * 10)
+
+
+@pytest.mark.parametrize("batch", BATCH_SIZES)
+def test_max_pool_is_the_plain_one(dtype, batch):
+    x = normal(dtype, batch, 6, 8, 3)
+    assert_same(ops.max_pool, x, tolerance=0)
+
+
+def test_max_pool_breaks_ties_as_the_plain_one(dtype):
+    # Every window of three values, so all ties; and windows of equal values.
+    windows = np.stack(np.meshgrid(*[np.arange(3)] * 4), -1).reshape(-1, 2, 2, 1)
+    x = jnp.asarray(windows, dtype)
+    assert_same(ops.max_pool, x, tolerance=0)
+    gradient = jax.grad(lambda v: ops.max_pool(v, plain=False).sum())(jnp.zeros((1, 2, 2, 1)))
+    np.testing.assert_array_equal(gradient.ravel(), [1, 0, 0, 0])
+
+
+@pytest.mark.parametrize("batch", BATCH_SIZES)
+def test_batch_statistics_are_the_plain_ones(dtype, batch):
+    x = normal(dtype, batch, 4, 6, 3) + 0.5
+    mask = jnp.arange(batch) % 3 != 1
+
+    def statistics(x, plain):
+        return ops.batch_statistics(x, mask, plain)
+
+    assert_same(statistics, x, tolerance=TOLERANCE[dtype])
+    valid = np.asarray(x, np.float64)[np.asarray(mask)]
+    for found, expected in zip(
+        statistics(x, plain=False), (valid.mean((0, 1, 2)), valid.var((0, 1, 2))), strict=True
+    ):
+        np.testing.assert_allclose(found, expected, rtol=TOLERANCE[dtype] * 10)
+
+
+def test_batch_statistics_without_a_mask_or_an_image():
+    x = normal("float32", 3, 2, 2, 4)
+    for plain in (True, False):
+        whole = ops.batch_statistics(x, None, plain)
+        for found, expected in zip(
+            whole, ops.batch_statistics(x, jnp.ones(3, bool), plain), strict=True
+        ):
+            np.testing.assert_array_equal(found, expected)
+        nothing = ops.batch_statistics(x, jnp.zeros(3, bool), plain)
+        np.testing.assert_array_equal(nothing, np.zeros((2, 4)))
+
+
+def test_normalize_centres_and_scales(dtype):
+    x, scale, bias = normal(dtype, 8, 4, 4, 3), normal(dtype, 3, seed=1), normal(dtype, 3, seed=2)
+    mean, variance = ops.batch_statistics(x, None)
+    found = ops.normalize(x, mean, variance, scale, bias)
+    x, mean, variance, scale, bias = map(np.asarray, (x, mean, variance, scale, bias))
+    expected = (x - mean) / np.sqrt(variance + 1e-5) * scale + bias
+    np.testing.assert_allclose(found, expected, atol=TOLERANCE[dtype])
+
+
+@pytest.mark.parametrize("plain", [True, False])
+def test_bfloat16_keeps_its_type_and_float32_statistics(plain):
+    x = normal("bfloat16", 2, 4, 4, 3)
+    assert ops.conv3x3(x, normal("bfloat16", 3, 3, 3, 2), plain).dtype == jnp.bfloat16
+    assert ops.conv_transpose4x4(x, normal("bfloat16", 4, 4, 3, 2), plain).dtype == jnp.bfloat16
+    assert ops.max_pool(x, plain).dtype == jnp.bfloat16
+    assert {v.dtype for v in ops.batch_statistics(x, None, plain)} == {jnp.dtype("float32")}
+
+
+def test_forms_work_under_vmap():
+    x, kernel = normal("float32", 2, 3, 4, 4, 3), normal("float32", 2, 3, 3, 3, 2, seed=1)
+
+    def loss(x, kernel, plain):
+        y = ops.max_pool(ops.conv3x3(x, kernel, plain), plain)
+        return sum(jnp.square(v).sum() for v in ops.batch_statistics(y, None, plain))
+
+    found, expected = (
+        jax.vmap(jax.grad(lambda x, k, plain=plain: loss(x, k, plain), (0, 1)))(x, kernel)
+        for plain in (False, True)
+    )
+    for one, other in zip(found, expected, strict=True):
+        np.testing.assert_allclose(one, other, atol=1e-5 * np.abs(other).max())
+
+
+def test_compiler_options_compile():
+    options = ops.compiler_options()
+    assert jax.jit(lambda x: x + 1, compiler_options=options)(1) == 2
