@@ -2,7 +2,7 @@
 
 import difflib
 import json
-import math
+import sys
 from collections.abc import Callable, Iterable
 
 import ml_collections
@@ -13,6 +13,7 @@ IMAGE_SIZE = 32  # pixels, height and width
 IMAGE_CHANNELS = 3
 MAX_CHANNELS = 4096  # of a block: far above any use, and low enough to fail here, not in memory
 CLASS_SIZE = 5000  # training images of each class
+MAX_EXTRA = 20 * CLASS_SIZE  # of a class by expansion: far above any use, likewise
 DTYPES = ("float32", "bfloat16", "float64")
 DATA_SOURCES = ("auto", "tfds", "archive", "download", "npm")
 
@@ -43,7 +44,8 @@ def _whole(low: int, high: int | None = None) -> Callable:
 
 
 def _is_number(value) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    # As floats are: isfinite raises OverflowError for integers above the largest float.
+    return type(value) in (int, float) and abs(value) <= sys.float_info.max
 
 
 def _rate(field: str, value) -> None:
@@ -96,7 +98,8 @@ def _class_counts(field: str, value) -> None:
     for name, count in value.items():
         if name != "all":
             _known(f"{field}.{name}", name, dataset.CLASS_NAMES, "is no class of CIFAR-10")
-        _whole(0 if field.endswith("expansion") else 1)(f"{field}.{name}", count)
+        low, high = (0, MAX_EXTRA) if field.endswith("expansion") else (1, None)
+        _whole(low, high)(f"{field}.{name}", count)
 
 
 _OPT = {"lr": _rate, "betas": _betas}
@@ -140,8 +143,9 @@ SCHEMA = {
 
 def validate(config: ml_collections.ConfigDict) -> None:
     """Returns None, or raises ConfigError naming the first field that cannot be run."""
-    fields = config.to_dict() if isinstance(config, ml_collections.ConfigDict) else config
-    _check_fields(SCHEMA, fields, "")
+    if not isinstance(config, ml_collections.ConfigDict):
+        raise ConfigError(f"a config must be a ConfigDict, not {type(config).__name__}")
+    _check_fields(SCHEMA, config.to_dict(), "")
     _check_parts(config)
     if config.use_cae:
         _check_autoencoder(config)
@@ -280,11 +284,13 @@ def from_json(text: str) -> ml_collections.ConfigDict:
     """The validated config that `to_json` wrote; raises ConfigError if it is anything else."""
     try:
         fields = json.loads(text)
-    except json.JSONDecodeError as error:
+    except (json.JSONDecodeError, RecursionError) as error:
         raise ConfigError(f"the saved config is no JSON: {error}") from error
     if not isinstance(fields, dict):
         raise ConfigError("the saved config holds no fields")
-    config = ml_collections.ConfigDict(_as_tuples(fields))
+    fields = _as_tuples(fields)
+    _check_fields(SCHEMA, fields, "")  # before a ConfigDict refuses names in its own words
+    config = ml_collections.ConfigDict(fields)
     validate(config)
     return config
 

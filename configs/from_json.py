@@ -7,6 +7,8 @@ Quick:   python main.py --config configs/from_json.py:PATH:quick --workdir runs/
 import json
 import pathlib
 
+import ml_collections
+
 from configs import default
 
 
@@ -21,19 +23,29 @@ def get_config(arg=None):
         raise ValueError("from_json.py needs a file: --config configs/from_json.py:PATH")
     try:
         fields = json.loads(pathlib.Path(path).read_text())
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
         raise ValueError(f"cannot read the JSON config {path!r}: {error}") from error
+    fields = fields.get("config", fields) if isinstance(fields, dict) else fields
     if not isinstance(fields, dict):
         raise ValueError(f"the JSON config {path!r} holds no object of fields")
-    fields = _as_tuples(fields.get("config", fields))
-    config = default.get_config()
-    for name in ("train_data_regulation", "train_data_expansion"):
-        # A class table is taken as a whole: the default's classes must not remain in it.
-        config[name] = fields.pop(name, {})
+    # A class table is taken as a whole: the default's classes must not remain in it.
+    no_classes = {"train_data_regulation": {}, "train_data_expansion": {}}
+    defaults = default.get_config().to_dict() | no_classes
     # Unknown fields and wrong types are for config.validate to report.
-    with config.unlocked(), config.ignore_type():
-        config.update(fields)
+    config = ml_collections.ConfigDict(
+        _merged(defaults, _as_tuples(fields)), allow_dotted_keys=True
+    )
     return default.quick(config) if quick else config
+
+
+def _merged(old: dict, new: dict) -> dict:
+    """`old` with the fields of `new`, which replace it but where both are groups of fields."""
+    both = {
+        name: _merged(old[name], value)
+        for name, value in new.items()
+        if isinstance(value, dict) and isinstance(old.get(name), dict)
+    }
+    return old | new | both
 
 
 def _as_tuples(value):

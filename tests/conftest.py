@@ -3,6 +3,7 @@
 import os
 import pathlib
 
+import jax
 import numpy as np
 import pytest
 
@@ -60,6 +61,24 @@ def make_data(per_class: int = 20, test_per_class: int = 5) -> dataset.Dataset:
 def tiny_data() -> dataset.Dataset:
     """20 training and 5 test images of each class."""
     return make_data()
+
+
+@pytest.fixture(scope="module")
+def quick_compilation():
+    """Compiles without XLA's expensive optimisations: half the time, and tiny models hardly run."""
+    jax.config.update("jax_disable_most_optimizations", True)
+    yield
+    jax.config.update("jax_disable_most_optimizations", False)
+
+
+@pytest.fixture(scope="session")
+def trained_run(tiny_data, tmp_path_factory) -> pathlib.Path:
+    """The folder of a run of the tiny mixed config on the tiny data, two folds and test."""
+    from caecnn_jax import train  # only tests that train pay for the import
+
+    folder = tmp_path_factory.mktemp("trained") / "mixed"
+    train.train_and_evaluate(tiny_config("mixed", save_img_per_epoch=1), folder, tiny_data)
+    return folder
 
 
 @pytest.fixture

@@ -11,6 +11,8 @@ import scipy.ndimage
 
 from caecnn_jax import augment
 
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
 # Compiled: op by op these tests would take several times as long.
 draw = jax.jit(augment.draw, static_argnums=(1, 2, 3))
 affine = jax.jit(augment.affine)

@@ -11,6 +11,8 @@ from conftest import KINDS, tiny_config
 from caecnn_jax import models, steps
 from configs import cae, cnn, code, mixed
 
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
 IMAGES = np.random.default_rng(0).normal(size=(4, 32, 32, 3)).astype(np.float32)
 FULL = {"cae": cae, "cnn": cnn, "code": code, "mixed": mixed}
 

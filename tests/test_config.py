@@ -1,0 +1,98 @@
+"""Tests of caecnn_jax.config; test_bad_input has the table of what it refuses."""
+
+import ml_collections
+import pytest
+from conftest import KINDS, tiny_config
+
+from caecnn_jax import config as config_lib
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_kind_of_config_validates(kind):
+    assert config_lib.validate(tiny_config(kind)) is None
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"dtype": "float64"},
+        {"dtype": "bfloat16"},
+        {"only_train_cae_until": 0},
+        {"save_img_per_epoch": 0},
+        {"seed": 2**32 - 1},
+        {"batch_size": 1},
+        {"do_cv": False},
+        {"do_test": False},
+        {"train_data_regulation": {"all": 2, "cat": 5000}},
+        {"train_data_expansion": {"all": 0}},
+    ],
+)
+def test_the_ends_of_what_is_allowed_are_allowed(changes):
+    config_lib.validate(tiny_config("mixed", **changes))
+
+
+def test_fields_of_a_part_that_is_not_trained_need_not_connect():
+    config = tiny_config("cnn")
+    config.cae.enc_block_sizes = ((7, 8),)
+    config_lib.validate(config)
+    config.use_cae = True
+    with pytest.raises(config_lib.ConfigError, match="block 1 takes 7 channels"):
+        config_lib.validate(config)
+
+
+@pytest.mark.parametrize("blocks", [1, 2, 5])
+def test_the_code_halves_with_each_encoder_block(blocks):
+    config = tiny_config("cae")
+    config.cae.enc_block_sizes = ((3, 4), *[(4, 4)] * (blocks - 1))
+    config.cae.dec_block_sizes = (*[(4, 4)] * (blocks - 1), (4, 3))
+    config_lib.validate(config)
+    assert config_lib.code_resolution(config) == 32 // 2**blocks
+
+
+def test_a_config_survives_json():
+    config = tiny_config("mixed")
+    back = config_lib.from_json(config_lib.to_json(config))
+    assert back == config
+    assert back.cnn.block_sizes == ((3, 4, True), (6, 6, True))  # tuples, not lists
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "is no JSON"),
+        ("{", "is no JSON"),
+        ("[" * 100_000, "is no JSON"),
+        ("[]", "holds no fields"),
+        ("{}", "config.use_cnn is missing"),
+        ('{"use_cnn": 1}', "config.use_cnn=1: must be True or False"),
+        ('{"items": 1}', "config.items is no field"),
+        ('{"a.b": 1}', r"config\.a\.b is no field"),
+    ],
+)
+def test_a_saved_config_that_is_damaged_is_a_config_error(text, message):
+    with pytest.raises(config_lib.ConfigError, match=message):
+        config_lib.from_json(text)
+
+
+@pytest.mark.parametrize("value", [None, 3, {}, "mixed"])
+def test_only_a_config_dict_is_a_config(value):
+    with pytest.raises(config_lib.ConfigError, match="must be a ConfigDict, not"):
+        config_lib.validate(value)
+
+
+def test_a_missing_field_is_named():
+    fields = tiny_config("cnn").to_dict()
+    del fields["cnn"]["opt"]["lr"]
+    with pytest.raises(config_lib.ConfigError, match=r"config\.cnn\.opt\.lr is missing"):
+        config_lib.validate(ml_collections.ConfigDict(fields))
+
+
+def test_the_schema_has_the_fields_of_the_defaults():
+    def names(tree):
+        return {key: names(value) for key, value in tree.items() if isinstance(value, dict)} | {
+            key: None for key, value in tree.items() if not isinstance(value, dict)
+        }
+
+    fields = tiny_config("cnn").to_dict()
+    fields["train_data_regulation"] = fields["train_data_expansion"] = None
+    assert names(config_lib.SCHEMA) == names(fields)
