@@ -1,0 +1,248 @@
+"""Kills the real program at random times until it has ended, and compares with a run left alone.
+
+python tests/stress/kill_resume.py --kills 100
+Needs the prepared CIFAR-10 (TFDS_DATA_DIR), of which it uses about 400 training images; on two
+cores a kill takes about ten seconds. Each experiment (two folds and the test run, warm-up and
+joint epochs) is started again after each kill until it ends; then follows one with another seed,
+until the kills are made. SIGKILL falls mostly, SIGTERM sometimes. Half of the kills are spread
+evenly over the time that the rest of the run needs, start-up included; the others wait for
+something to be written - a checkpoint under way, or any file - and strike a moment later. At the
+end all that a run leaves must be equal bit for bit, timings aside: arrays and records in all
+checkpoints, history.jsonl, metrics.json, pictures.
+"""
+
+import argparse
+import collections
+import contextlib
+import hashlib
+import json
+import os
+import pathlib
+import random
+import re
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+
+PROJECT = pathlib.Path(__file__).resolve().parents[2]
+TIMINGS = ("seconds", "images_per_second")
+SETTINGS = (
+    "num_folds=2",
+    "num_epoch=6",
+    "only_train_cae_until=2",
+    "save_img_per_epoch=3",
+    "train_data_regulation.all=800",
+    "train_data_regulation.bird=400",
+    "train_data_expansion.bird=200",
+    "cnn.block_sizes=((3,4,True),(10,6,True))",
+)
+EXIT_OF = {signal.SIGKILL: (-signal.SIGKILL,), signal.SIGTERM: (-signal.SIGTERM, 143)}
+
+
+def command(workdir: pathlib.Path, seed: int) -> list[str]:
+    """The program on a small real subset."""
+    settings = [f"--config.{setting}" for setting in (*SETTINGS, f"seed={seed}")]
+    config = ["--config", "configs/mixed.py:quick", *settings]
+    return [sys.executable, "main.py", *config, "--workdir", str(workdir)]
+
+
+def start(workdir: pathlib.Path, seed: int, log) -> subprocess.Popen:
+    environment = os.environ | {"JAX_PLATFORMS": "cpu"}
+    return subprocess.Popen(
+        command(workdir, seed), cwd=PROJECT, env=environment, stdout=log, stderr=log
+    )
+
+
+def where(workdir: pathlib.Path, text: str) -> str:
+    """What a killed session was at, from what it logged (`text`) and what it left."""
+    if list(workdir.glob("*/*.orbax-checkpoint-tmp")):
+        return "saving a checkpoint"
+    if "images: airplane" not in text:
+        return "start-up, data"
+    if (workdir / "metrics.json").exists():
+        return "last files"
+    epochs = re.findall(r"(fold_\d|test) epoch (\d+)/(\d+)", text)
+    if not epochs:
+        return "restoring, compiling, first epoch"
+    run, epoch, last = epochs[-1]
+    return f"training {run}" if epoch != last else f"between {run} and what follows"
+
+
+def written(workdir: pathlib.Path) -> set:
+    """What is there now, as names and times."""
+    found = set()
+    for folder, _, names in os.walk(workdir):
+        for path in (folder, *(os.path.join(folder, name) for name in names)):
+            try:
+                found.add((path, os.stat(path).st_mtime_ns))
+            except FileNotFoundError:  # renamed meanwhile
+                continue
+    return found
+
+
+class Killer:
+    """Decides when to strike and with what."""
+
+    def __init__(self, seed: int):
+        self.random = random.Random(seed)
+        self.pauses: list[float] = []  # of the polite stops: from the signal to the end
+
+    def strike(self, process: subprocess.Popen, workdir: pathlib.Path, left: float) -> int | None:
+        """Waits, then kills; returns the signal, or None when the process ended before."""
+        event = self.random.random() < 0.5
+        if event:
+            self._await_write(process, workdir, self.random.uniform(0, left))
+            time.sleep(self.random.uniform(0, 0.06))
+        else:
+            self._sleep(process, self.random.uniform(0, left))
+        if process.poll() is not None:
+            return None
+        signum = signal.SIGTERM if self.random.random() < 0.2 else signal.SIGKILL
+        began = time.time()
+        process.send_signal(signum)
+        process.wait(120)
+        if process.returncode not in EXIT_OF[signum]:
+            return None  # it ended by itself just then; the caller looks at its exit code
+        if process.returncode == 143:
+            self.pauses.append(time.time() - began)
+        return signum
+
+    def _await_write(self, process, workdir: pathlib.Path, after: float) -> None:
+        """Waits `after` seconds, then until something is written: a new checkpoint, or any file."""
+        self._sleep(process, after)
+        only_checkpoints = self.random.random() < 0.5
+        before = written(workdir)
+        while process.poll() is None:
+            new = written(workdir) - before
+            if any("orbax-checkpoint-tmp" in path or not only_checkpoints for path, _ in new):
+                return
+            time.sleep(0.003)
+
+    @staticmethod
+    def _sleep(process: subprocess.Popen, seconds: float) -> None:
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(seconds)
+
+
+def contents(workdir: pathlib.Path) -> dict[str, object]:
+    """All that must not depend on kills: each item's name with its value or digest."""
+    # What a session needs of the program is imported late: the kills shall find the cores free.
+    sys.path.insert(0, str(PROJECT))
+    from etils import epath
+
+    from caecnn_jax import checkpoints, train
+    from caecnn_jax import workdir as workdir_lib
+
+    found: dict[str, object] = {}
+    shapes = train.saved_shapes(workdir_lib.read_config(epath.Path(workdir)))
+    lines = (workdir / "history.jsonl").read_text().splitlines()
+    found["history.jsonl"] = [without_timings(json.loads(line)) for line in lines]
+    found["metrics.json"] = json.loads((workdir / "metrics.json").read_text())
+    for name in ("fold_1", "fold_2", "test"):
+        saved = checkpoints.Checkpoints(epath.Path(workdir / name), read_only=True)
+        found[f"{name}: checkpoints"] = saved.steps()
+        for step in saved.steps():
+            restored = saved.restore(step, shapes)
+            found[f"{name}/{step}: arrays"] = checkpoints.digest(restored.arrays)
+            found[f"{name}/{step}: records"] = list(
+                map(without_timings, restored.progress["records"])
+            )
+    for path in sorted(workdir.glob("images/*/*.png")):
+        digest = hashlib.sha256(path.read_bytes()).hexdigest()
+        found[str(path.relative_to(workdir))] = digest
+    return found
+
+
+def without_timings(record: dict) -> dict:
+    return {name: value for name, value in record.items() if name not in TIMINGS}
+
+
+def differences(alone: pathlib.Path, killed: pathlib.Path) -> list[str]:
+    """The names of what is not the same."""
+    one, other = contents(alone), contents(killed)
+    return sorted(name for name in one.keys() | other.keys() if one.get(name) != other.get(name))
+
+
+def run_alone(workdir: pathlib.Path, seed: int) -> float:
+    """Runs the experiment without a kill; returns the seconds that it took."""
+    began = time.time()
+    with open(f"{workdir}.log", "w") as log:
+        code = start(workdir, seed, log).wait()
+    if code:
+        sys.exit(f"the uninterrupted run failed ({code}):\n{pathlib.Path(log.name).read_text()}")
+    return time.time() - began
+
+
+def run_killed(workdir: pathlib.Path, seed: int, seconds: float, kills: int, killer: Killer):
+    """Runs the experiment, killing it at most `kills` times; returns where each kill fell."""
+    fell = []
+    log_path = pathlib.Path(f"{workdir}.log")
+    startup, epochs_in_all = 0.35 * seconds, 18  # for a first guess of what is left
+    while True:
+        history = workdir / "history.jsonl"
+        done = len(history.read_text().splitlines()) if history.exists() else 0
+        left = startup + (seconds - startup) * (1 - done / epochs_in_all)
+        with open(log_path, "w") as log:
+            process = start(workdir, seed, log)
+            signum = killer.strike(process, workdir, left) if len(fell) < kills else None
+            code = process.wait()
+        if signum is not None:
+            place = where(workdir, log_path.read_text())
+            fell.append((signal.Signals(signum).name, place))
+            print(f"  kill {len(fell)}: {fell[-1][0]}, {place}", flush=True)
+        elif code == 0:
+            return fell
+        else:
+            sys.exit(f"a run failed by itself ({code}):\n{log_path.read_text()}")
+
+
+def main(argv: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--kills", type=int, default=100)
+    parser.add_argument("--seed", type=int, default=0, help="of the times, and of the experiments")
+    parser.add_argument("--workdir", type=pathlib.Path, help="default: a temporary folder")
+    arguments = parser.parse_args(argv)
+    folder = arguments.workdir or pathlib.Path(tempfile.mkdtemp(prefix="kill_resume_"))
+    folder = folder.resolve()
+    folder.mkdir(parents=True, exist_ok=True)
+    killer, began = Killer(arguments.seed), time.time()
+    fell, lost, seed = [], [], arguments.seed
+    warm = folder / "compiled-before"  # fills the compilation cache, so that times compare
+    run_alone(warm, seed)
+    while len(fell) < arguments.kills:
+        alone, killed = folder / f"{seed}-alone", folder / f"{seed}-killed"
+        seconds = run_alone(alone, seed)
+        print(f"seed {seed}: {seconds:.0f} s without kills", flush=True)
+        fell += run_killed(killed, seed, seconds, arguments.kills - len(fell), killer)
+        differing = differences(alone, killed)
+        lost += [f"seed {seed}: {name}" for name in differing]
+        print(f"  {'DIFFERS: ' + ', '.join(differing) if differing else 'equal'}", flush=True)
+        seed += 1
+    print_table(fell, seed - arguments.seed, lost, killer.pauses, time.time() - began)
+    return 1 if lost else 0
+
+
+def print_table(fell, experiments: int, lost, pauses, seconds: float) -> None:
+    """What was done and what came of it."""
+    places = collections.Counter(place for _, place in fell)
+    signals = sorted({name for name, _ in fell})
+    print(f"\n{'where the kills fell':<36}" + "".join(f"{name:>9}" for name in signals))
+    for place in sorted(places):
+        counts = "".join(f"{fell.count((name, place)):>9}" for name in signals)
+        print(f"{place:<36}{counts}")
+    totals = collections.Counter(name for name, _ in fell)
+    print(f"{'all':<36}" + "".join(f"{totals[name]:>9}" for name in signals))
+    print(
+        f"\nkills {len(fell)}, restarts {len(fell)}, experiments {experiments}, losses {len(lost)}"
+    )
+    if pauses:
+        print(f"SIGTERM to exit: at most {max(pauses):.1f} s")
+    print(f"{seconds / 60:.1f} minutes")
+    for name in lost:
+        print(f"lost: {name}")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
