@@ -18,26 +18,22 @@ sys.path.insert(0, str(ROOT))
 from caecnn_jax import dataset, errors, figures, predict, report, runs, workdir  # noqa: E402
 
 
-def reconstructions(folder: pathlib.Path, fold: str | None) -> bytes | None:
+def reconstructions(folder: pathlib.Path, fold: str | None) -> bytes:
     """PNG of a test image of each class over its reconstruction, with what it was taken for."""
     model = predict.load(folder, fold=fold)
-    if not model.config.use_cae:
-        return None
     data = dataset.load(model.config.data_source, model.config.data_dir or None)
     labels = data.labels[data.num_train :]
     _, firsts = np.unique(labels, return_index=True)
     images = data.images[data.num_train + firsts]
     captions = [data.class_names[label] for label in labels[firsts]]
     if model.config.use_cnn:
-        probabilities = model.classify(images)
-        captions = [
-            f"{data.class_names[row.argmax()]} {100 * row.max():.0f} %" for row in probabilities
-        ]
+        tops = model.classify(images).argmax(axis=1)
+        captions = [data.class_names[top] for top in tops]
     return figures.reconstructions(images, model.reconstruct(images), captions)
 
 
-def pictures(folder: pathlib.Path, fold: str | None) -> dict[str, bytes | None]:
-    """The PNG files by name; None for what the run has not got."""
+def pictures(folder: pathlib.Path, fold: str | None) -> dict[str, bytes]:
+    """The PNG files by name, of what the run has got."""
     run = runs.read(folder)
     name = fold or list(run.history)[-1]
     records = run.history[f"fold_{name}" if name.isdigit() else name]
@@ -45,21 +41,14 @@ def pictures(folder: pathlib.Path, fold: str | None) -> dict[str, bytes | None]:
     spread = runs.f1_by_class(run.cv and run.cv["std"])
     points = runs.f1_by_class(run.test)
     bars = means or points
-    drawn = {
-        "f1": bars
-        and figures.draw_per_class_bars(
-            bars, spread if means else None, points if means else None, run.rare
-        ),
-        **{
-            f"confusion_matrix_{part.split()[0]}": figures.draw_confusion_matrix(
-                matrix, run.class_names
-            )
-            for part, matrix in report.confusion_matrices(run).items()
-        },
-    }
-    files = {name: figure and figures.png(figure) for name, figure in drawn.items()}
-    files["learning_curves"] = figures.learning_curves(records)
-    files["reconstructions"] = reconstructions(folder, fold)
+    files = {"learning_curves": figures.learning_curves(records)}
+    if bars:
+        several = (spread, points) if means else (None, None)
+        files["f1"] = figures.png(figures.draw_per_class_bars(bars, *several, run.rare))
+        matrix = list(report.confusion_matrices(run).values())[-1]  # of the test set, if any
+        files["confusion_matrix"] = figures.confusion_matrix(matrix, run.class_names)
+    if run.config["use_cae"]:
+        files["reconstructions"] = reconstructions(folder, fold)
     return files
 
 
@@ -73,9 +62,8 @@ def main() -> None:
     output = workdir.resolve(args.output)
     output.mkdir(parents=True, exist_ok=True)
     for name, png in pictures(workdir.resolve(args.workdir), args.fold).items():
-        if png:
-            workdir.write_bytes(output / f"{name}.png", png)
-            print(f"written to {output / name}.png")
+        workdir.write_bytes(output / f"{name}.png", png)
+        print(f"written to {output / name}.png")
 
 
 if __name__ == "__main__":

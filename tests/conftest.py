@@ -77,7 +77,9 @@ def trained_run(tiny_data, tmp_path_factory) -> pathlib.Path:
     from caecnn_jax import train  # only tests that train pay for the import
 
     folder = tmp_path_factory.mktemp("trained") / "mixed"
+    jax.config.update("jax_disable_most_optimizations", True)
     train.train_and_evaluate(tiny_config("mixed", save_img_per_epoch=1), folder, tiny_data)
+    jax.config.update("jax_disable_most_optimizations", False)
     return folder
 
 

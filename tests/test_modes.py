@@ -1,0 +1,98 @@
+"""Each mode's real command, as a user gives it."""
+
+import json
+import os
+import subprocess
+import sys
+
+import jax
+import numpy as np
+import pytest
+from conftest import prepared_data_dir
+from PIL import Image
+
+
+def command(project, *arguments, timeout=180):
+    """The ended command `python main.py ARGUMENTS`, its output as text."""
+    environment = os.environ | {"JAX_PLATFORMS": "cpu"}
+    return subprocess.run(
+        [sys.executable, "main.py", *map(str, arguments)],
+        cwd=project,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=timeout,
+    )
+
+
+def test_help_shows_each_mode_with_an_example(project):
+    text = command(project, "--help").stdout
+    for mode in ("evaluate", "predict", "export", "report"):
+        assert f"python main.py --mode {mode} --workdir" in text
+    assert "python main.py --config configs/mixed.py" in text
+    assert "--helpfull" in text
+
+
+def test_predict(project, trained_run, tmp_path):
+    pixels = np.random.default_rng(0).integers(0, 256, (40, 60, 3), dtype=np.uint8)
+    for name in ("a.png", "b.jpg"):
+        Image.fromarray(pixels).save(tmp_path / name)
+    common = ["--mode=predict", "--workdir", trained_run, "--output", tmp_path / "out"]
+    done = command(project, *common, "--images", tmp_path / "a.png", tmp_path / "b.jpg")
+    assert done.returncode == 0, done.stderr
+    assert "2 of 2 images were resized" in done.stdout
+    (tmp_path / "c.png").write_bytes(b"damaged")
+    done = command(project, *common, "--images", tmp_path, "--fold=all")
+    assert done.returncode == 1, done.stderr
+    assert f"{tmp_path / 'c.png'}: not a PNG" in done.stderr
+    assert "1 of 3 files were skipped" in done.stdout
+    assert len(json.loads((tmp_path / "out" / "predictions.json").read_text())["predictions"]) == 2
+
+
+def test_predict_without_an_image_is_a_users_error(project, trained_run):
+    done = command(project, "--mode=predict", "--workdir", trained_run, "--images", "missing.png")
+    assert done.returncode == 2
+    assert done.stderr.splitlines()[-1].startswith("error: --images=missing.png: ")
+    assert "Traceback" not in done.stderr
+
+
+def test_export(project, trained_run, tmp_path):
+    file = tmp_path / "model.jax"
+    done = command(project, "--mode=export", "--workdir", trained_run, "--output", file)
+    assert done.returncode == 0, done.stderr
+    program = jax.export.deserialize(bytearray(file.read_bytes()))
+    outputs = program.call(np.zeros((2, 32, 32, 3), np.uint8))
+    assert outputs["probabilities"].shape == (2, 10)
+
+
+def test_report_and_comparison(project, trained_run, tmp_path):
+    (trained_run / "report.html").unlink()  # written at the run's end
+    done = command(project, "--mode=report", "--workdir", trained_run)
+    assert done.returncode == 0, done.stderr
+    assert "F1 by class" in (trained_run / "report.html").read_text()
+    other = tmp_path / "other"
+    other.symlink_to(trained_run)
+    runs = ["--runs", trained_run, other]
+    done = command(project, "--mode=report", *runs, "--workdir", tmp_path / "compared")
+    assert done.returncode == 0, done.stderr
+    assert "Comparison with mixed" in (tmp_path / "compared" / "comparison.html").read_text()
+
+
+@pytest.mark.slow
+@pytest.mark.real_data
+@pytest.mark.skipif(prepared_data_dir() is None, reason="no prepared CIFAR-10")
+def test_train_then_evaluate(project, tmp_path):
+    options = ["--config=configs/mixed.py:quick", "--config.num_epoch=1"]
+    options += ["--config.only_train_cae_until=0", "--config.num_folds=2"]
+    options += [f"--config.data_dir={prepared_data_dir()}"]
+    done = command(project, *options, "--workdir", tmp_path / "run", timeout=400)
+    assert done.returncode == 0, done.stderr
+    assert "fold_2 epoch 1/1 joint" in done.stderr
+    assert "\r" not in done.stderr  # no progress bar where nobody watches
+    table = done.stdout.splitlines()
+    assert any("fold 1  fold 2       mean ± std    test" in line for line in table)
+    assert any(line.startswith("F1 truck") and "±" in line for line in table)
+    assert (tmp_path / "run" / "report.html").exists()
+    done = command(project, "--mode=evaluate", "--workdir", tmp_path / "run", "--fold=2")
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "run" / "evaluations" / "fold_2-valid-last.json").exists()
