@@ -24,6 +24,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 
 PROJECT = pathlib.Path(__file__).resolve().parents[2]
@@ -171,7 +172,7 @@ def run_alone(workdir: pathlib.Path, seed: int) -> float:
     with open(f"{workdir}.log", "w") as log:
         code = start(workdir, seed, log).wait()
     if code:
-        sys.exit(f"the uninterrupted run failed ({code}):\n{pathlib.Path(log.name).read_text()}")
+        raise RuntimeError(f"{workdir} failed ({code}):\n{pathlib.Path(log.name).read_text()}")
     return time.time() - began
 
 
@@ -191,40 +192,66 @@ def run_killed(workdir: pathlib.Path, seed: int, seconds: float, kills: int, kil
         if signum is not None:
             place = where(workdir, log_path.read_text())
             fell.append((signal.Signals(signum).name, place))
-            print(f"  kill {len(fell)}: {fell[-1][0]}, {place}", flush=True)
+            print(f"seed {seed}, kill {len(fell)}: {fell[-1][0]}, {place}", flush=True)
         elif code == 0:
             return fell
         else:
-            sys.exit(f"a run failed by itself ({code}):\n{log_path.read_text()}")
+            raise RuntimeError(f"{workdir} failed by itself ({code}):\n{log_path.read_text()}")
+
+
+class Job(threading.Thread):
+    """Kills a number of times, in one experiment after the other."""
+
+    def __init__(self, folder: pathlib.Path, seed: int, kills: int):
+        super().__init__()
+        self.folder, self.seed, self.kills = folder, seed, kills
+        self.killer = Killer(seed)
+        self.fell: list[tuple[str, str]] = []  # each kill's signal and place
+        self.equal: list[tuple[pathlib.Path, pathlib.Path]] = []  # what is to be compared
+
+    def run(self) -> None:
+        seed = self.seed
+        while len(self.fell) < self.kills:
+            alone, killed = self.folder / f"{seed}-alone", self.folder / f"{seed}-killed"
+            seconds = run_alone(alone, seed)
+            print(f"seed {seed}: {seconds:.0f} s without kills", flush=True)
+            left = self.kills - len(self.fell)
+            self.fell += run_killed(killed, seed, seconds, left, self.killer)
+            self.equal.append((alone, killed))
+            seed += 1
 
 
 def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--kills", type=int, default=100)
     parser.add_argument("--seed", type=int, default=0, help="of the times, and of the experiments")
+    parser.add_argument("--jobs", type=int, default=1, help="experiments at a time")
     parser.add_argument("--workdir", type=pathlib.Path, help="default: a temporary folder")
     arguments = parser.parse_args(argv)
     folder = arguments.workdir or pathlib.Path(tempfile.mkdtemp(prefix="kill_resume_"))
     folder = folder.resolve()
     folder.mkdir(parents=True, exist_ok=True)
-    killer, began = Killer(arguments.seed), time.time()
-    fell, lost, seed = [], [], arguments.seed
-    warm = folder / "compiled-before"  # fills the compilation cache, so that times compare
-    run_alone(warm, seed)
-    while len(fell) < arguments.kills:
-        alone, killed = folder / f"{seed}-alone", folder / f"{seed}-killed"
-        seconds = run_alone(alone, seed)
-        print(f"seed {seed}: {seconds:.0f} s without kills", flush=True)
-        fell += run_killed(killed, seed, seconds, arguments.kills - len(fell), killer)
-        differing = differences(alone, killed)
-        lost += [f"seed {seed}: {name}" for name in differing]
-        print(f"  {'DIFFERS: ' + ', '.join(differing) if differing else 'equal'}", flush=True)
-        seed += 1
-    print_table(fell, seed - arguments.seed, lost, killer.pauses, time.time() - began)
+    began = time.time()
+    run_alone(folder / "compiled-before", arguments.seed)  # so that all find what is compiled
+    shares = [len(range(job, arguments.kills, arguments.jobs)) for job in range(arguments.jobs)]
+    jobs = [
+        Job(folder, arguments.seed + 1000 * number, share) for number, share in enumerate(shares)
+    ]
+    for job in jobs:
+        job.start()
+    for job in jobs:
+        job.join()
+    pairs = [pair for job in jobs for pair in job.equal]
+    lost = [f"{killed}: {name}" for alone, killed in pairs for name in differences(alone, killed)]
+    fell = [kill for job in jobs for kill in job.fell]
+    if len(fell) < arguments.kills:
+        lost.append("a run failed by itself; see above")
+    print_table(fell, len(pairs), lost, [pause for job in jobs for pause in job.killer.pauses])
+    print(f"{(time.time() - began) / 60:.1f} minutes, {arguments.jobs} at a time")
     return 1 if lost else 0
 
 
-def print_table(fell, experiments: int, lost, pauses, seconds: float) -> None:
+def print_table(fell, experiments: int, lost, pauses) -> None:
     """What was done and what came of it."""
     places = collections.Counter(place for _, place in fell)
     signals = sorted({name for name, _ in fell})
@@ -239,7 +266,6 @@ def print_table(fell, experiments: int, lost, pauses, seconds: float) -> None:
     )
     if pauses:
         print(f"SIGTERM to exit: at most {max(pauses):.1f} s")
-    print(f"{seconds / 60:.1f} minutes")
     for name in lost:
         print(f"lost: {name}")
 
