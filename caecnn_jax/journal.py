@@ -118,8 +118,7 @@ class Journal:
             self.pictures.mkdir(parents=True, exist_ok=True)
         workdir.write_bytes(self.pictures / f"{stem}.png", png)
         if epoch is not None:
-            pixels = np.asarray(Image.open(io.BytesIO(png)).convert("RGB"))
-            self._board.picture(name, pixels, epoch)
+            self._board.picture(name, _pixels(png), epoch)
 
     def show_codes(self, codes: np.ndarray, images: np.ndarray, labels: np.ndarray) -> None:
         """Shows the CAE's codes float [N, ...] of images uint8 [N, H, W, 3] on the board."""
@@ -130,13 +129,15 @@ class Journal:
         self._board.codes(codes.reshape(len(codes), -1), images, names, epoch)
 
     def show_settings(self, config: dict[str, Any]) -> None:
-        """Shows the ended run's settings, {dotted name: value}, with its final figures."""
+        """Shows the ended run's settings, {dotted name: value}, and final figures on the board."""
         if self._board is None:
             return
         result = metrics.run_result(self.records, self._class_names)
         names = ("accuracy", "macro_f1", "loss_cae", "loss_cnn")
         figures = {name: result[name] for name in names if result[name] is not None}
-        self._board.settings(config, figures, self.records[-1]["epoch"])
+        self._board.settings(config, figures, result["epochs"])
+        if result["confusion_matrix"]:
+            self._board.picture("confusion_matrix", _pixels(self._confusion()), result["epochs"])
 
     def finish(self) -> None:
         """Draws the learning curves and the last confusion matrix, where that is not done yet."""
@@ -148,10 +149,21 @@ class Journal:
 
         self.picture("learning_curves", figures.learning_curves(self.records, self._class_names))
         if matrix:
-            png = figures.confusion_matrix(np.asarray(matrix), self._class_names)
-            self.picture("confusion_matrix", png)
+            self.picture("confusion_matrix", self._confusion())
+
+    def _confusion(self) -> bytes:
+        """PNG of the last epoch's confusion matrix."""
+        from caecnn_jax import figures  # matplotlib takes a second to import
+
+        matrix = np.asarray(self.records[-1]["confusion_matrix"])
+        return figures.confusion_matrix(matrix, self._class_names)
 
     def close(self) -> None:
         """Closes the event file."""
         if self._board is not None:
             self._board.close()
+
+
+def _pixels(png: bytes) -> np.ndarray:
+    """A PNG file's pixels, uint8 [H, W, 3]."""
+    return np.asarray(Image.open(io.BytesIO(png)).convert("RGB"))

@@ -248,7 +248,7 @@ class Trainer:
         run.picture("reconstruction", png, len(run.records))
 
     def _show_end(self, run: Journal, arrays: Arrays) -> None:
-        """Shows an ended run's settings and codes, as many of each class, on TensorBoard."""
+        """Shows an ended run's result and codes, as many of each class, on TensorBoard."""
         from caecnn_jax import evaluate, report
 
         run.show_settings(report.flatten(self.config.to_dict()))

@@ -78,7 +78,9 @@ def trained_run(tiny_data, tmp_path_factory) -> pathlib.Path:
 
     folder = tmp_path_factory.mktemp("trained") / "mixed"
     jax.config.update("jax_disable_most_optimizations", True)
-    train.train_and_evaluate(tiny_config("mixed", save_img_per_epoch=1), folder, tiny_data)
+    # Without warm-up, which would double what there is to compile.
+    config = tiny_config("mixed", save_img_per_epoch=1, only_train_cae_until=0)
+    train.train_and_evaluate(config, folder, tiny_data)
     jax.config.update("jax_disable_most_optimizations", False)
     return folder
 
