@@ -234,13 +234,12 @@ class Tuned(Peer):
         confusion = torch.zeros(100, dtype=torch.long, device=DEVICE)
         for indices in itertools.islice(order.to(DEVICE).split(size), -(-images // size) or None):
             pixels, labels = self.images[indices], self.labels[indices]
+            batch = normalize(pixels) if evaluating else self.augment(pixels, *draw(len(pixels)))
             with torch.autocast(DEVICE.type, self.dtype, enabled=self.dtype != torch.float32):
                 if evaluating:
-                    batch = normalize(pixels)
                     outputs = self.forward["evaluate"](batch, True)
                     logits, parts = outputs[1], losses(outputs, batch, labels)
                 else:
-                    batch = self.augment(pixels, *draw(len(pixels)))
                     *parts, logits = train_step(
                         self.forward["train"], self.optimizers, batch, labels, phase == "joint"
                     )
