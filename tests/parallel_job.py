@@ -1,0 +1,31 @@
+"""One process of a training job on tiny data, for test_parallel.py.
+
+Run:  python tests/parallel_job.py WORKDIR KIND [--config.field=value ...]; the environment variables
+      of jax.distributed, where set, make it one of several.
+"""
+
+import ast
+import os
+import pathlib
+import sys
+
+sys.path[:0] = [str(pathlib.Path(__file__).parent.parent), str(pathlib.Path(__file__).parent)]
+
+from conftest import make_data, tiny_config  # noqa: E402
+
+from caecnn_jax import logs, parallel, train  # noqa: E402
+
+
+def main(workdir: str, kind: str, *changes: str) -> int:
+    config = tiny_config(kind, dtype="float64", save_img_per_epoch=0)
+    for change in changes:
+        name, value = change.removeprefix("--config.").split("=")
+        config[name] = ast.literal_eval(value)
+    logs.to_console("INFO")
+    parallel.start(config.dtype, distributed="JAX_COORDINATOR_ADDRESS" in os.environ)
+    train.train_and_evaluate(config, workdir, make_data())
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(*sys.argv[1:]))
