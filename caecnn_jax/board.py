@@ -97,7 +97,8 @@ class Board:
         with workdir.writing(place):
             place.mkdir(parents=True, exist_ok=True)
             embedding.make_tsv(list(labels), str(place))
-            embedding.make_sprite(thumbnails, str(place))
+            with np.errstate(all="ignore"):  # it computes with memory that it never set
+                embedding.make_sprite(thumbnails, str(place))
             embedding.make_mat(digits, str(place))
             # tensorboardX only appends, and a run may end twice: after a kill, or with more epochs.
             (self._directory / "projector_config.pbtxt").unlink(missing_ok=True)
