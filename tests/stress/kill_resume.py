@@ -1,7 +1,7 @@
 """Kills the real program at random times until it has ended, and compares with a run left alone.
 
 python tests/stress/kill_resume.py --kills 100
-Needs the prepared CIFAR-10 (TFDS_DATA_DIR), of which it uses about 400 training images; on two
+Needs the prepared CIFAR-10 (TFDS_DATA_DIR), of which it uses 340 training images; on two
 cores a kill takes about ten seconds. Each experiment (two folds and the test run, warm-up and
 joint epochs) is started again after each kill until it ends; then follows one with another seed,
 until the kills are made. SIGKILL falls mostly, SIGTERM sometimes. Half of the kills are spread
@@ -34,9 +34,11 @@ SETTINGS = (
     "num_epoch=6",
     "only_train_cae_until=2",
     "save_img_per_epoch=3",
+    "batch_size=32",
+    "steps_per_call=1",
     "train_data_regulation.all=800",
-    "train_data_regulation.bird=400",
-    "train_data_expansion.bird=200",
+    *(f"train_data_regulation.{name}=400" for name in ("bird", "deer", "truck")),
+    *(f"train_data_expansion.{name}=200" for name in ("bird", "deer", "truck")),
     "cnn.block_sizes=((3,4,True),(10,6,True))",
 )
 EXIT_OF = {signal.SIGKILL: (-signal.SIGKILL,), signal.SIGTERM: (-signal.SIGTERM, 143)}
