@@ -13,9 +13,14 @@ _FORMAT = "%(asctime)s %(message)s"
 
 
 def _is_ours(record: std_logging.LogRecord) -> bool:
-    """Orbax alone says a dozen things for each checkpoint; at DEBUG everything is shown."""
-    ours = record.pathname.startswith(_PACKAGE)
-    return ours or record.levelno >= std_logging.WARNING or logging.get_verbosity() == logging.DEBUG
+    """Ours, and warnings of others; at DEBUG everything.
+
+    Orbax alone says a dozen things for each checkpoint. What comes with a traceback is raised too,
+    and ends as one sentence.
+    """
+    if record.pathname.startswith(_PACKAGE) or logging.get_verbosity() == logging.DEBUG:
+        return True
+    return record.levelno >= std_logging.WARNING and not record.exc_info
 
 
 def to_console(level: str) -> None:
