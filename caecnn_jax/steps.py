@@ -36,7 +36,9 @@ def make_optimizers(
     """The optimizer of each part that the config trains."""
     parts = [part for part, used in (("cae", config.use_cae), ("cnn", config.use_cnn)) if used]
     opts = {part: config[part].opt for part in parts}
-    return flax.core.FrozenDict({part: adam(opt.lr, opt.betas) for part, opt in opts.items()})
+    return flax.core.FrozenDict(
+        {part: adam(float(opt.lr), tuple(map(float, opt.betas))) for part, opt in opts.items()}
+    )
 
 
 @flax.struct.dataclass

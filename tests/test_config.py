@@ -74,6 +74,15 @@ def test_a_saved_config_that_is_damaged_is_a_config_error(text, message):
         config_lib.from_json(text)
 
 
+@pytest.mark.parametrize("value", [10**400, -(10**400), float("nan"), float("inf"), True, "1"])
+def test_a_learning_rate_that_no_float_can_hold_is_a_config_error(value):
+    config = tiny_config("cae")
+    with config.ignore_type():
+        config.cae.opt.lr = value
+    with pytest.raises(config_lib.ConfigError, match=r"config\.cae\.opt\.lr=.*: must be a number"):
+        config_lib.validate(config)
+
+
 @pytest.mark.parametrize("value", [None, 3, {}, "mixed"])
 def test_only_a_config_dict_is_a_config(value):
     with pytest.raises(config_lib.ConfigError, match="must be a ConfigDict, not"):

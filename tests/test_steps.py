@@ -175,6 +175,15 @@ def test_each_part_has_its_own_adam():
         np.testing.assert_allclose(second, -lr * sign * mean / np.sqrt(square), rtol=1e-4)
 
 
+def test_a_learning_rate_may_be_a_large_whole_number():
+    config = tiny_config("cae")
+    with config.ignore_type():
+        config.cae.opt.lr = 2**40
+    optimizer = steps.make_optimizers(config)["cae"]
+    move, _ = optimizer.update(jnp.ones(2), optimizer.init(jnp.zeros(2)))
+    np.testing.assert_allclose(move, [-(2.0**40)] * 2, rtol=1e-5)
+
+
 def test_a_state_can_start_from_given_variables(mixed):
     state = steps.create_state(
         mixed.model, tiny_config("mixed"), jax.random.key(9), mixed.variables
