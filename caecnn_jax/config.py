@@ -11,9 +11,9 @@ from caecnn_jax import dataset, errors, sampling
 
 IMAGE_SIZE = 32  # pixels, height and width
 IMAGE_CHANNELS = 3
-MAX_CHANNELS = 4096  # of a block: far above any use, and low enough to fail here, not in memory
 CLASS_SIZE = 5000  # training images of each class
-MAX_EXTRA = 20 * CLASS_SIZE  # of a class by expansion: far above any use, likewise
+# Far above any use, and low enough to fail here, not in memory: of a block, and of an expansion.
+MAX_CHANNELS, MAX_EXTRA = 4096, 20 * CLASS_SIZE
 DTYPES = ("float32", "bfloat16", "float64")
 DATA_SOURCES = ("auto", "tfds", "archive", "download", "npm")
 
@@ -44,8 +44,7 @@ def _whole(low: int, high: int | None = None) -> Callable:
 
 
 def _is_number(value) -> bool:
-    # As floats are: isfinite raises OverflowError for integers above the largest float.
-    return type(value) in (int, float) and abs(value) <= sys.float_info.max
+    return type(value) in (int, float) and abs(value) <= sys.float_info.max  # false for nan
 
 
 def _rate(field: str, value) -> None:
