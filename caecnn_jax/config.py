@@ -9,8 +9,7 @@ import ml_collections
 
 from caecnn_jax import dataset, errors, sampling
 
-IMAGE_SIZE = 32  # pixels, height and width
-IMAGE_CHANNELS = 3
+IMAGE_SIZE, IMAGE_CHANNELS = 32, 3  # pixels, height and width
 CLASS_SIZE = 5000  # training images of each class
 # Far above any use, and low enough to fail here, not in memory: of a block, and of an expansion.
 MAX_CHANNELS, MAX_EXTRA = 4096, 20 * CLASS_SIZE
