@@ -5,15 +5,14 @@ Needs the prepared CIFAR-10 (TFDS_DATA_DIR), of which it uses 340 training image
 cores a kill takes about ten seconds. Each experiment (two folds and the test run, warm-up and
 joint epochs) is started again after each kill until it ends; then follows one with another seed,
 until the kills are made. SIGKILL falls mostly, SIGTERM sometimes. Half of the kills are spread
-evenly over the time that the rest of the run needs, start-up included; the others wait for
-something to be written - a checkpoint under way, or any file - and strike a moment later. At the
-end all that a run leaves must be equal bit for bit, timings aside: arrays and records in all
+evenly over the processor time that the rest of the run needs, start-up included; the others wait
+for something to be written - a checkpoint under way, or any file - and strike a moment later. At
+the end all that a run leaves must be equal bit for bit, timings aside: arrays and records in all
 checkpoints, history.jsonl, metrics.json, pictures.
 """
 
 import argparse
 import collections
-import contextlib
 import hashlib
 import json
 import os
@@ -26,6 +25,7 @@ import sys
 import tempfile
 import threading
 import time
+from typing import ClassVar
 
 PROJECT = pathlib.Path(__file__).resolve().parents[2]
 TIMINGS = ("seconds", "images_per_second")
@@ -93,13 +93,12 @@ class Killer:
         self.pauses: list[float] = []  # of the polite stops: from the signal to the end
 
     def strike(self, process: subprocess.Popen, workdir: pathlib.Path, left: float) -> int | None:
-        """Waits, then kills; returns the signal, or None when the process ended before."""
+        """Kills within about `left` seconds; returns the signal, or None when it ended before."""
         event = self.random.random() < 0.5
+        await_work(process, self.random.uniform(0, left * (0.8 if event else 1)))
         if event:
-            self._await_write(process, workdir, self.random.uniform(0, left))
+            self._await_write(process, workdir)
             time.sleep(self.random.uniform(0, 0.06))
-        else:
-            self._sleep(process, self.random.uniform(0, left))
         if process.poll() is not None:
             return None
         signum = signal.SIGTERM if self.random.random() < 0.2 else signal.SIGKILL
@@ -112,9 +111,8 @@ class Killer:
             self.pauses.append(time.time() - began)
         return signum
 
-    def _await_write(self, process, workdir: pathlib.Path, after: float) -> None:
-        """Waits `after` seconds, then until something is written: a new checkpoint, or any file."""
-        self._sleep(process, after)
+    def _await_write(self, process: subprocess.Popen, workdir: pathlib.Path) -> None:
+        """Waits until something is written: a new checkpoint, or any file."""
         only_checkpoints = self.random.random() < 0.5
         before = written(workdir)
         while process.poll() is None:
@@ -123,10 +121,17 @@ class Killer:
                 return
             time.sleep(0.003)
 
-    @staticmethod
-    def _sleep(process: subprocess.Popen, seconds: float) -> None:
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            process.wait(seconds)
+
+def await_work(process: subprocess.Popen, seconds: float) -> None:
+    """Waits until a process has worked so long; on a busy machine time alone says little."""
+    while process.poll() is None and worked(process.pid) < seconds:
+        time.sleep(0.01)
+
+
+def worked(pid: int) -> float:
+    """Processor seconds of a process that is not waited for yet, from Linux's /proc."""
+    fields = pathlib.Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def contents(workdir: pathlib.Path) -> dict[str, object]:
@@ -169,13 +174,13 @@ def differences(alone: pathlib.Path, killed: pathlib.Path) -> list[str]:
 
 
 def run_alone(workdir: pathlib.Path, seed: int) -> float:
-    """Runs the experiment without a kill; returns the seconds that it took."""
-    began = time.time()
+    """Runs the experiment without a kill; returns the processor seconds that it took."""
     with open(f"{workdir}.log", "w") as log:
-        code = start(workdir, seed, log).wait()
-    if code:
-        raise RuntimeError(f"{workdir} failed ({code}):\n{pathlib.Path(log.name).read_text()}")
-    return time.time() - began
+        process = start(workdir, seed, log)
+        _, status, usage = os.wait4(process.pid, 0)
+    if status:
+        raise RuntimeError(f"{workdir} failed:\n{pathlib.Path(log.name).read_text()}")
+    return usage.ru_utime + usage.ru_stime
 
 
 def run_killed(workdir: pathlib.Path, seed: int, seconds: float, kills: int, killer: Killer):
@@ -194,7 +199,7 @@ def run_killed(workdir: pathlib.Path, seed: int, seconds: float, kills: int, kil
         if signum is not None:
             place = where(workdir, log_path.read_text())
             fell.append((signal.Signals(signum).name, place))
-            print(f"seed {seed}, kill {len(fell)}: {fell[-1][0]}, {place}", flush=True)
+            print(f"{workdir.name}, kill {len(fell)}: {fell[-1][0]}, {place}", flush=True)
         elif code == 0:
             return fell
         else:
@@ -204,21 +209,27 @@ def run_killed(workdir: pathlib.Path, seed: int, seconds: float, kills: int, kil
 class Job(threading.Thread):
     """Kills a number of times, in one experiment after the other."""
 
-    def __init__(self, folder: pathlib.Path, seed: int, kills: int):
+    lock = threading.Lock()  # all jobs compare with the same runs that are left alone
+    alone: ClassVar[dict[int, float]] = {}  # processor seconds of those runs by seed
+
+    def __init__(self, folder: pathlib.Path, seed: int, number: int, kills: int):
         super().__init__()
-        self.folder, self.seed, self.kills = folder, seed, kills
-        self.killer = Killer(seed)
+        self.folder, self.seed, self.number, self.kills = folder, seed, number, kills
+        self.killer = Killer(1000 * seed + number)
         self.fell: list[tuple[str, str]] = []  # each kill's signal and place
         self.equal: list[tuple[pathlib.Path, pathlib.Path]] = []  # what is to be compared
 
     def run(self) -> None:
         seed = self.seed
         while len(self.fell) < self.kills:
-            alone, killed = self.folder / f"{seed}-alone", self.folder / f"{seed}-killed"
-            seconds = run_alone(alone, seed)
-            print(f"seed {seed}: {seconds:.0f} s without kills", flush=True)
+            alone = self.folder / f"{seed}-alone"
+            killed = self.folder / f"{seed}-killed-{self.number}"
+            with Job.lock:
+                if seed not in Job.alone:
+                    Job.alone[seed] = run_alone(alone, seed)
+                    print(f"seed {seed}: {Job.alone[seed]:.0f} s without kills", flush=True)
             left = self.kills - len(self.fell)
-            self.fell += run_killed(killed, seed, seconds, left, self.killer)
+            self.fell += run_killed(killed, seed, Job.alone[seed], left, self.killer)
             self.equal.append((alone, killed))
             seed += 1
 
@@ -234,11 +245,8 @@ def main(argv: list[str] | None = None) -> int:
     folder = folder.resolve()
     folder.mkdir(parents=True, exist_ok=True)
     began = time.time()
-    run_alone(folder / "compiled-before", arguments.seed)  # so that all find what is compiled
     shares = [len(range(job, arguments.kills, arguments.jobs)) for job in range(arguments.jobs)]
-    jobs = [
-        Job(folder, arguments.seed + 1000 * number, share) for number, share in enumerate(shares)
-    ]
+    jobs = [Job(folder, arguments.seed, number, share) for number, share in enumerate(shares)]
     for job in jobs:
         job.start()
     for job in jobs:
