@@ -25,6 +25,14 @@ def start(dtype: str, distributed: bool = False) -> None:
         jax.config.update("jax_compilation_cache_dir", str(pathlib.Path(cache) / "caecnn_jax"))
     if distributed:
         _join()
+    try:
+        jax.devices()
+    except RuntimeError as error:
+        reason = str(error).split("\n")[0]
+        raise errors.UserError(
+            f"JAX finds no device: {reason}; see to the environment variable JAX_PLATFORMS, or "
+            "install the extra for this device (cuda, tpu)"
+        ) from error
     logging.info(
         "JAX %s on %d %s device(s) (%s), process %d of %d",
         jax.__version__,

@@ -1,7 +1,7 @@
 """One process of a training job on tiny data, for test_parallel.py.
 
-Run:  python tests/parallel_job.py WORKDIR KIND [--config.field=value ...]; the environment variables
-      of jax.distributed, where set, make it one of several.
+Run:  python tests/parallel_job.py WORKDIR KIND [--config.field=value ...]; the variables of
+      jax.distributed, where set, make it one of several processes.
 """
 
 import ast
