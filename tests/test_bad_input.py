@@ -387,9 +387,26 @@ def build_and_trace(config):
         )
 
 
+def number_of_parameters(config) -> int:
+    params = jax.eval_shape(
+        lambda key: steps.create_state(models.from_config(config), config, key).params,
+        jax.random.key(0),
+    )
+    return sum(leaf.size for leaf in jax.tree.leaves(params))
+
+
+def run_a_step(config):
+    """Trains one step and checks that the losses are those of the parts in use."""
+    state = steps.create_state(models.from_config(config), config, jax.random.key(config.seed))
+    batch = {"image": np.ones(IMAGE.shape, np.float32), "label": np.array([1, 2, 3], np.int32)}
+    _, metrics = steps.train_step(state, batch)
+    wanted = {"loss_cae": config.use_cae, "loss_cnn": config.use_cnn}
+    assert {name: bool(np.isfinite(loss)) for name, loss in metrics.items()} == wanted
+
+
 @hypothesis.settings(max_examples=200, deadline=None, derandomize=True)
 @hypothesis.given(mutated())
-def test_a_mutated_config_is_refused_or_builds_and_traces_a_step(fields):
+def test_a_mutated_config_is_refused_or_builds_and_runs_a_step(quick_compilation, fields):
     try:
         config = ml_collections.ConfigDict(fields)
     except (KeyError, TypeError, ValueError):  # ConfigDict's own refusal of a field's name
@@ -402,6 +419,10 @@ def test_a_mutated_config_is_refused_or_builds_and_traces_a_step(fields):
         return
     hypothesis.event("accepted")
     build_and_trace(config)
+    if number_of_parameters(config) < 20_000:  # larger ones would only take longer to compile
+        hypothesis.event("ran a step")
+        with jax.enable_x64(config.dtype == "float64"):
+            run_a_step(config)
 
 
 @pytest.mark.parametrize(
@@ -416,8 +437,4 @@ def test_an_accepted_config_runs_a_step(quick_compilation, kind, changes):
     config = tiny_config(kind, **changes)
     config_lib.validate(config)
     build_and_trace(config)
-    state = steps.create_state(models.from_config(config), config, jax.random.key(config.seed))
-    batch = {"image": np.ones(IMAGE.shape, np.float32), "label": np.array([1, 2, 3], np.int32)}
-    _, metrics = steps.train_step(state, batch)
-    wanted = {"loss_cae": config.use_cae, "loss_cnn": config.use_cnn}
-    assert {name: bool(np.isfinite(loss)) for name, loss in metrics.items()} == wanted
+    run_a_step(config)
