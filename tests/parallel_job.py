@@ -13,7 +13,7 @@ sys.path[:0] = [str(pathlib.Path(__file__).parent.parent), str(pathlib.Path(__fi
 
 from conftest import make_data, tiny_config  # noqa: E402
 
-from caecnn_jax import logs, parallel, train  # noqa: E402
+from caecnn_jax import errors, logs, parallel, train  # noqa: E402
 
 
 def main(workdir: str, kind: str, *changes: str) -> int:
@@ -23,7 +23,10 @@ def main(workdir: str, kind: str, *changes: str) -> int:
         config[name] = ast.literal_eval(value)
     logs.to_console("INFO")
     parallel.start(config.dtype, distributed="JAX_COORDINATOR_ADDRESS" in os.environ)
-    train.train_and_evaluate(config, workdir, make_data())
+    try:
+        train.train_and_evaluate(config, workdir, make_data())
+    except errors.Interrupted as stop:
+        return 128 + stop.signum
     return 0
 
 

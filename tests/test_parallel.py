@@ -103,12 +103,29 @@ def test_two_processes_give_the_numbers_of_one_and_one_of_them_writes(one_device
     assert len(list((tmp_path / "tensorboard" / "fold_1").glob("events*"))) == 1
 
 
+def wait_for_an_epoch(workdir, *processes: subprocess.Popen) -> None:
+    while not (workdir / "history.jsonl").exists():
+        for process in processes:
+            assert process.poll() is None, process.communicate()[0][-3000:]
+        time.sleep(0.2)
+
+
+@pytest.mark.slow
+def test_a_signal_to_one_process_makes_all_save_and_stop(tmp_path):
+    first, second = start_two(tmp_path, "cae", "--config.num_epoch=1000", "--config.do_cv=False")
+    wait_for_an_epoch(tmp_path, first, second)
+    second.send_signal(signal.SIGTERM)
+    for process in (first, second):
+        output, _ = process.communicate(timeout=120)
+        assert process.returncode == 128 + signal.SIGTERM, output[-3000:]
+    saved = [path.name for path in (tmp_path / "test" / "interrupted").iterdir()]
+    assert saved == ["1"]
+
+
 @pytest.mark.slow
 def test_a_lost_process_ends_the_other_with_an_error(tmp_path):
     first, second = start_two(tmp_path, "mixed", "--config.num_epoch=1000")
-    while not (tmp_path / "history.jsonl").exists():
-        assert first.poll() is None and second.poll() is None, first.communicate()[0][-3000:]
-        time.sleep(0.2)
+    wait_for_an_epoch(tmp_path, first, second)
     second.send_signal(signal.SIGKILL)
     began = time.monotonic()
     output, _ = first.communicate(timeout=parallel.HEARTBEAT_SECONDS + 60)
