@@ -25,7 +25,8 @@ def train(config: ml_collections.ConfigDict | None, workdir: str, distributed: b
     parallel.start(config.dtype, distributed)
     results = train_lib.train_and_evaluate(config, workdir)
     print(f"\n{metrics.summary_table(results)}")
-    print(f"\nwritten to {workdir_lib.resolve(workdir)}: see report.html")
+    folder = workdir_lib.resolve(workdir)
+    print(f"\nreport: {folder / 'report.html'}\nimages: {folder / 'images'}")
     return 0
 
 
