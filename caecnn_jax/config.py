@@ -286,15 +286,15 @@ def from_json(text: str) -> ml_collections.ConfigDict:
         raise ConfigError(f"the saved config is no JSON: {error}") from error
     if not isinstance(fields, dict):
         raise ConfigError("the saved config holds no fields")
-    fields = _as_tuples(fields)
+    fields = as_tuples(fields)
     _check_fields(SCHEMA, fields, "")  # before a ConfigDict refuses names in its own words
     config = ml_collections.ConfigDict(fields)
     validate(config)
     return config
 
 
-def _as_tuples(value):
+def as_tuples(value):
     """JSON's lists as the tuples that they were."""
     if isinstance(value, dict):
-        return {key: _as_tuples(item) for key, item in value.items()}
-    return tuple(map(_as_tuples, value)) if isinstance(value, list) else value
+        return {key: as_tuples(item) for key, item in value.items()}
+    return tuple(map(as_tuples, value)) if isinstance(value, list) else value

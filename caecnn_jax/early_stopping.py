@@ -5,7 +5,6 @@ from collections.abc import Sequence
 import ml_collections
 
 ACCURACY_WINDOW, LOSS_WINDOW = 10, 5  # epochs without a better score that end a run
-CODES_PER_CLASS = 20  # shown in TensorBoard's projector
 
 
 def should_stop(scores: Sequence[float], window: int, higher_is_better: bool) -> bool:

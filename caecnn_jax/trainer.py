@@ -221,13 +221,13 @@ class Trainer:
         for run in self.journals:
             for record in run.records:
                 seconds[record["phase"]].append(record["seconds"])
-        joint = seconds["joint"] or seconds["warmup"]
-        warmup = seconds["warmup"] or joint
+        joint = np.median(seconds["joint"] or seconds["warmup"])
+        warmup = np.median(seconds["warmup"]) if seconds["warmup"] else joint
         total = 0.0
         for run in self.journals:
-            for epoch in range(len(run.records) + 1, self.config.num_epoch + 1):
-                if not self._ended(run):
-                    total += np.median(joint if self._is_joint(epoch) else warmup)
+            if not self._ended(run):
+                epochs = range(len(run.records) + 1, self.config.num_epoch + 1)
+                total += sum(joint if self._is_joint(epoch) else warmup for epoch in epochs)
         return total / len(self.members)
 
     def _shows_pictures(self, run: Journal) -> bool:

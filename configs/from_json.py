@@ -9,6 +9,7 @@ import pathlib
 
 import ml_collections
 
+from caecnn_jax import config as config_lib
 from configs import default
 
 
@@ -33,7 +34,7 @@ def get_config(arg=None):
     defaults = default.get_config().to_dict() | no_classes
     # Unknown fields and wrong types are for config.validate to report.
     config = ml_collections.ConfigDict(
-        _merged(defaults, _as_tuples(fields)), allow_dotted_keys=True
+        _merged(defaults, config_lib.as_tuples(fields)), allow_dotted_keys=True
     )
     return default.quick(config) if quick else config
 
@@ -46,9 +47,3 @@ def _merged(old: dict, new: dict) -> dict:
         if isinstance(value, dict) and isinstance(old.get(name), dict)
     }
     return old | new | both
-
-
-def _as_tuples(value):
-    if isinstance(value, dict):
-        return {key: _as_tuples(item) for key, item in value.items()}
-    return tuple(map(_as_tuples, value)) if isinstance(value, list) else value
