@@ -76,7 +76,7 @@ class Conv(nn.Module):
 def _convolve(x, kernel, bias, pool: bool, dtype) -> jax.Array:
     x = ops.conv3x3(x.astype(dtype), kernel.astype(dtype))
     # A bias is the same all over a window: it can wait until the pooling left less to add it to.
-    return (ops.max_pool(x) if pool else x) + bias.astype(dtype)
+    return ops.add_bias(ops.max_pool(x) if pool else x, bias.astype(dtype))
 
 
 def convolve_together(images: jax.Array, *convs: Conv) -> list[jax.Array]:
@@ -106,7 +106,7 @@ class ConvTranspose(nn.Module):
         kernel = self.param("kernel", self.initializer, shape, self.param_dtype)
         bias = self.param("bias", self.initializer, (self.features,), self.param_dtype)
         x = ops.conv_transpose4x4(x.astype(self.dtype), kernel.astype(self.dtype))
-        return x + bias.astype(self.dtype)
+        return ops.add_bias(x, bias.astype(self.dtype))
 
 
 class BatchNorm(nn.Module):
@@ -127,12 +127,13 @@ class BatchNorm(nn.Module):
         running_var = self.variable("batch_stats", "var", jnp.ones, shape, self.param_dtype)
         scale = self.param("scale", self.scale_init, shape, self.param_dtype)
         bias = self.param("bias", nn.initializers.zeros, shape, self.param_dtype)
-        mean, var = running_mean.value, running_var.value
-        if train:
-            mean, var = ops.batch_statistics(x, mask)
-            running_mean.value = 0.9 * running_mean.value + 0.1 * mean
-            running_var.value = 0.9 * running_var.value + 0.1 * var
-        return ops.normalize(x, mean, var, scale, bias).astype(self.dtype)
+        if not train:
+            y = ops.normalize(x, running_mean.value, running_var.value, scale, bias)
+            return y.astype(self.dtype)
+        y, mean, var = ops.batch_norm(x, mask, scale, bias)
+        running_mean.value = 0.9 * running_mean.value + 0.1 * mean
+        running_var.value = 0.9 * running_var.value + 0.1 * var
+        return y.astype(self.dtype)
 
 
 class Encoder(nn.Module):

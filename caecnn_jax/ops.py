@@ -1,35 +1,36 @@
 """The few operations that XLA's CPU backend needs help with, beside their plain forms.
 
-What a profile of the mixed model's training step (batch 64, float32, jaxlib 0.10.2, two AMD EPYC
-cores) showed, and what is done about it here:
+What a profile of mixed mode's training calls showed (benchmarks/profile_cpu.py; batch 64, float32,
+jaxlib 0.10.2, two cores), and what is done about it here:
 
 - XLA brings convolutions into the one form that its threaded CPU kernel takes (NHWC, HWIO) only in
   a program's outermost computation. In a `lax.scan` or a jit within a jit the gradients of a
   convolution run as plain loops, 50 to 100 times slower: `conv3x3` and `conv_transpose4x4` have
   gradients written in that form;
-- jaxlib 0.10 hands convolutions to YNNPACK, which is slower for these shapes than XLA's own kernel:
-  `compiler_options` turns that off;
+- jaxlib 0.10 hands convolutions to YNNPACK, which is slower for these shapes than XLA's own kernel,
+  and computes an elementwise result again in each place that reads it, mostly out of order: slower
+  than the convolutions themselves. `compiler_options` turns off the first, and the pass that drops
+  the barriers which keep the second from happening (`_once`);
+- that kernel gathers the windows of few channels one value at a time: `_cpu_conv` gives it more;
 - the gradient of a max-pool (`select_and_scatter`) becomes a five-operand reduce-window and a
-  scatter, a third of the step: `max_pool` has a gradient made of comparisons;
-- a sum over images, rows and columns is slower than the product with a vector that computes it:
-  `batch_statistics`.
+  scatter, a third of the step: `max_pool` remembers where in each window its maximum was;
+- sums over images, rows and columns are slower than the products with a vector that compute them,
+  and few channels fill no vector register: `batch_norm` and `add_bias`.
 
-Other forms of the convolutions' products (im2col, also over chunks of images, row-wise and shifted
-matrix products) were slower, and hand-written gradients of batch normalisation or packed bilinear
-gathers gained next to nothing, so there are none. Every function takes `plain`, by default true
-anywhere but on CPU, where it leaves the work to XLA.
-
-Medians per training step of 64 images: plain 127 ms as a program of its own, 2 to 3 s in a scan;
-with this module 41 ms and, augmentation included, 52 ms in a scan of 8 steps, on a machine in use.
+Every function takes `plain`, by default true anywhere but on CPU, where it leaves the work to XLA.
 """
 
 import functools
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 
-_CPU_OPTIONS = {"xla_cpu_experimental_ynn_fusion_type": "LIBRARY_FUSION_TYPE_INDIVIDUAL_DOT"}
+_CPU_OPTIONS = {
+    "xla_cpu_experimental_ynn_fusion_type": "LIBRARY_FUSION_TYPE_INDIVIDUAL_DOT",
+    "xla_disable_hlo_passes": "cse_barrier_expander",  # what removes optimization barriers
+}
 
 
 @functools.cache
@@ -51,11 +52,15 @@ def _use_plain(plain):
     return jax.default_backend() != "cpu" if plain is None else plain
 
 
-def _conv(x, kernel, padding=((1, 1), (1, 1)), **options):
+def _conv(x, kernel, padding=((1, 1), (1, 1)), strides=(1, 1), **options):
     dimensions = ("NHWC", "HWIO", "NHWC")
     return lax.conv_general_dilated(
-        x, kernel, (1, 1), padding, dimension_numbers=dimensions, **options
+        x, kernel, strides, padding, dimension_numbers=dimensions, **options
     )
+
+
+# Computed once, whoever reads it. Only a program compiled with `compiler_options` keeps to it.
+_once = lax.optimization_barrier
 
 
 def conv3x3(x, kernel, plain=None):
@@ -63,21 +68,48 @@ def conv3x3(x, kernel, plain=None):
     return _conv(x, kernel) if _use_plain(plain) else _cpu_conv3x3(x, kernel)
 
 
+# [j, a, b, p]: output column p of a pair reads with the kernel's column j the column b of pair a of
+# three, of which the middle one is its own.
+_j, _a, _b, _p = np.ogrid[:3, :3, :2, :2]
+_PAIRS = 2 * _a + _b == 1 + _p + _j
+
+
+def _cpu_conv(x, kernel):
+    """Few channels are taken as twice as many of half the columns, padded to a multiple of four."""
+    batch, height, width, channels_in = x.shape
+    channels_out = kernel.shape[-1]
+    if channels_in >= 8 or width % 2:
+        return _conv(x, kernel)
+    padding = -channels_in % 4
+    x = jnp.pad(x, ((0, 0), (0, 0), (0, 0), (0, padding)))
+    kernel = jnp.pad(kernel, ((0, 0), (0, 0), (0, padding), (0, 0)))
+    kernel = jnp.einsum("hjcd,jabp->habcpd", kernel, _PAIRS.astype(kernel.dtype))
+    kernel = kernel.reshape(3, 3, 2 * (channels_in + padding), 2 * channels_out)
+    y = _conv(x.reshape(batch, height, width // 2, -1), kernel)
+    return y.reshape(batch, height, width, channels_out)
+
+
 @jax.custom_vjp
 def _cpu_conv3x3(x, kernel):
-    return _conv(x, kernel)
+    return _cpu_conv3x3_forward(x, kernel)[0]
 
 
 def _cpu_conv3x3_forward(x, kernel):
-    return _conv(x, kernel), (x, kernel)
+    x = _once(x)
+    return _cpu_conv(x, kernel), (x, kernel)
 
 
 def _cpu_conv3x3_backward(saved, gradient):
     x, kernel = saved
+    gradient = _once(gradient)
     to_x = _conv(gradient, kernel[::-1, ::-1].transpose(0, 1, 3, 2))
-    # The kernel's gradient convolves x with the gradient, images taking the place of channels.
-    to_kernel = _conv(x.transpose(3, 1, 2, 0), gradient.transpose(1, 2, 0, 3))
-    return to_x, to_kernel.transpose(1, 2, 0, 3)
+    return to_x, _to_kernel(x, gradient)
+
+
+def _to_kernel(x, gradient, padding=((1, 1), (1, 1)), **options):
+    """The kernel's gradient: x convolved with the gradient, images taking the place of channels."""
+    to_kernel = _conv(x.transpose(3, 1, 2, 0), gradient.transpose(1, 2, 0, 3), padding, **options)
+    return to_kernel.transpose(1, 2, 0, 3)
 
 
 _cpu_conv3x3.defvjp(_cpu_conv3x3_forward, _cpu_conv3x3_backward)
@@ -90,16 +122,39 @@ def conv_transpose4x4(x, kernel, plain=None):
     """
     if _use_plain(plain):
         return _conv(x, kernel, ((2, 2), (2, 2)), lhs_dilation=(2, 2))
+    return _cpu_conv_transpose4x4(x, kernel)
+
+
+@jax.custom_vjp
+def _cpu_conv_transpose4x4(x, kernel):
+    return _cpu_conv_transpose4x4_forward(x, kernel)[0]
+
+
+def _cpu_conv_transpose4x4_forward(x, kernel):
     # A 3x3 convolution to the 2x2 pixels that come of each pixel, as channels, then in their place.
     # Output pixel 2i + r reads input pixel i - 1 + a with the kernel's row 2a - r, where it is one.
+    x = _once(x)
     batch, height, width, _ = x.shape
     channels_out = kernel.shape[-1]
     padded = jnp.pad(kernel, ((1, 1), (1, 1), (0, 0), (0, 0)))
     rows = [padded[1 - r : 7 - r : 2] for r in (0, 1)]
     parts = [row[:, 1 - c : 7 - c : 2] for row in rows for c in (0, 1)]
-    y = conv3x3(x, jnp.concatenate(parts, axis=-1), plain)
+    y = _cpu_conv(x, jnp.concatenate(parts, axis=-1))
     y = y.reshape(batch, height, width, 2, 2, channels_out).transpose(0, 1, 3, 2, 4, 5)
-    return y.reshape(batch, 2 * height, 2 * width, channels_out)
+    return y.reshape(batch, 2 * height, 2 * width, channels_out), (x, kernel)
+
+
+def _cpu_conv_transpose4x4_backward(saved, gradient):
+    x, kernel = saved
+    gradient = _once(gradient)
+    flipped = kernel[::-1, ::-1].transpose(0, 1, 3, 2)
+    to_x = _conv(gradient, flipped, strides=(2, 2))
+    # The transpose of `to_x` as a function of the kernel: the gradient read with a stride of 2.
+    to_kernel = _to_kernel(gradient, x, rhs_dilation=(2, 2))
+    return to_x, to_kernel[::-1, ::-1].transpose(0, 1, 3, 2)
+
+
+_cpu_conv_transpose4x4.defvjp(_cpu_conv_transpose4x4_forward, _cpu_conv_transpose4x4_backward)
 
 
 def max_pool(x, plain=None):
@@ -107,67 +162,146 @@ def max_pool(x, plain=None):
 
     The gradient goes to a window's first maximum, row by row, as in XLA and PyTorch.
     """
-    return _plain_max_pool(x) if _use_plain(plain) else _cpu_max_pool(x)
+    if _use_plain(plain):
+        return lax.reduce_window(x, -jnp.inf, lax.max, (1, 2, 2, 1), (1, 2, 2, 1), "VALID")
+    return _cpu_max_pool(x)
 
 
-def _plain_max_pool(x):
-    return lax.reduce_window(x, -jnp.inf, lax.max, (1, 2, 2, 1), (1, 2, 2, 1), "VALID")
-
-
-def _corners(x):
-    return x[:, ::2, ::2], x[:, ::2, 1::2], x[:, 1::2, ::2], x[:, 1::2, 1::2]
+def _windows(x):
+    batch, height, width, channels = x.shape
+    return x.reshape(batch, height // 2, 2, width // 2, 2, channels)
 
 
 @jax.custom_vjp
 def _cpu_max_pool(x):
-    a, b, c, d = _corners(x)
-    return jnp.maximum(jnp.maximum(a, b), jnp.maximum(c, d))
+    return _cpu_max_pool_forward(x)[0]
 
 
 def _cpu_max_pool_forward(x):
-    return _cpu_max_pool(x), x
-
-
-def _cpu_max_pool_backward(x, gradient):
-    a, b, c, d = _corners(x)
+    windows = _windows(x)
+    a, b, c, d = (windows[:, :, row, :, column] for row in (0, 1) for column in (0, 1))
     top, bottom = jnp.maximum(a, b), jnp.maximum(c, d)
-    in_top = top >= bottom
-    in_left = jnp.where(in_top, a >= b, c >= d)
-    zero = jnp.zeros((), gradient.dtype)
-    parts = [
-        jnp.where(row & column, gradient, zero)
-        for row in (in_top, ~in_top)
-        for column in (in_left, ~in_left)
-    ]
-    rows = [jnp.stack(parts[:2], 3), jnp.stack(parts[2:], 3)]
-    return (jnp.stack(rows, 2).reshape(x.shape),)
+    place = jnp.where(top >= bottom, jnp.where(a >= b, 0, 1), jnp.where(c >= d, 2, 3))
+    return jnp.maximum(top, bottom), place
+
+
+def _cpu_max_pool_backward(place, gradient):
+    places = jnp.arange(4).reshape(1, 1, 2, 1, 2, 1)
+    place, gradient = (v[:, :, None, :, None] for v in (place, gradient))
+    windows = jnp.where(place == places, gradient, jnp.zeros((), gradient.dtype))
+    batch, height, _, width, _, channels = windows.shape
+    return (windows.reshape(batch, 2 * height, 2 * width, channels),)
 
 
 _cpu_max_pool.defvjp(_cpu_max_pool_forward, _cpu_max_pool_backward)
 
 
-def batch_statistics(x, mask, plain=None):
-    """Return mean and biased variance per channel of [B, H, W, C] over the images in `mask` [B].
+def _rows(x):
+    """[B, H, W, C] as [B * H, W * C]: a few channels would not fill a vector register."""
+    batch, height, width, channels = x.shape
+    return x.reshape(batch * height, width * channels)
 
-    Both in float32, or in float64 for a float64 `x`. Images outside the mask must be finite.
+
+def _in_rows(v, x):
+    """A value for each channel [C] as [1, W * C], for the rows of `x`."""
+    return _once(jnp.tile(v, x.shape[2]))[None]
+
+
+def _sum(rows, x, weight=None):
+    """Sum [C] of the rows of `x` [B, H, W, C] over all but the channels, images by `weight` [B]."""
+    weight = jnp.ones(len(x), rows.dtype) if weight is None else weight
+    columns = jnp.repeat(weight, x.shape[1]) @ rows
+    return columns.reshape(x.shape[2:]).sum(0)
+
+
+def add_bias(x, bias, plain=None):
+    """Add [C] to [B, H, W, C]."""
+    return x + bias[None, None, None] if _use_plain(plain) else _cpu_add_bias(x, bias)
+
+
+@jax.custom_vjp
+def _cpu_add_bias(x, bias):
+    return x + bias[None, None, None]
+
+
+def _cpu_add_bias_forward(x, bias):
+    return _cpu_add_bias(x, bias), None
+
+
+def _cpu_add_bias_backward(_, gradient):
+    gradient = _once(gradient)
+    return gradient, _sum(_rows(gradient), gradient)
+
+
+_cpu_add_bias.defvjp(_cpu_add_bias_forward, _cpu_add_bias_backward)
+
+
+def batch_norm(x, mask, scale, bias, plain=None):
+    """Normalise [B, H, W, C] per channel by its statistics over the images in `mask` [B].
+
+    Returns the result, and mean and biased variance [C], in float32, or in float64 for a float64
+    `x`. Images outside the mask must be finite. No gradient flows from the statistics.
     """
     x = x.astype(jnp.promote_types(x.dtype, jnp.float32))
     weight = jnp.ones(x.shape[0], x.dtype) if mask is None else mask.astype(x.dtype)
-    count = jnp.maximum(weight.sum(), 1) * x.shape[1] * x.shape[2]
-    if _use_plain(plain):
-        sums = [jnp.sum(v * weight[:, None, None, None], (0, 1, 2)) for v in (x, x * x)]
-    else:
-        weight = jnp.repeat(weight, x.shape[1] * x.shape[2])
-        sums = [weight @ v.reshape(-1, x.shape[-1]) for v in (x, x * x)]
-    mean, mean_square = (s / count for s in sums)
+    if not _use_plain(plain):
+        return _cpu_batch_norm(x, weight, scale, bias)
+    sums = (jnp.sum(v * weight[:, None, None, None], (0, 1, 2)) for v in (x, x * x))
+    mean, variance = _moments(x, weight, *sums)
+    y = normalize(x, mean, variance, scale, bias, plain)
+    return y, lax.stop_gradient(mean), lax.stop_gradient(variance)
+
+
+def _count(x, weight):
+    return jnp.maximum(weight.sum(), 1) * x.shape[1] * x.shape[2]
+
+
+def _moments(x, weight, total, total_of_squares):
+    mean, mean_square = (v / _count(x, weight) for v in (total, total_of_squares))
     return mean, jnp.maximum(mean_square - mean * mean, 0)
 
 
-def normalize(x, mean, variance, scale, bias):
+@jax.custom_vjp
+def _cpu_batch_norm(x, weight, scale, bias):
+    return _cpu_batch_norm_forward(x, weight, scale, bias)[0]
+
+
+def _cpu_batch_norm_forward(x, weight, scale, bias):
+    x = _once(x)
+    rows = _rows(x)
+    sums = (_sum(v, x, weight) for v in (rows, rows * rows))
+    mean, variance = _moments(x, weight, *sums)
+    y = _once(normalize(x, mean, variance, scale, bias, plain=False))
+    return (y, mean, variance), (x, weight, scale, mean, variance)
+
+
+def _cpu_batch_norm_backward(saved, gradients):
+    x, weight, scale, mean, variance = saved
+    gradient = _once(gradients[0])
+    rows, gradient_rows = _rows(x), _rows(gradient)
+    root = lax.rsqrt(variance + 1e-5)
+    to_bias = _sum(gradient_rows, x)
+    to_scale = root * (_sum(gradient_rows * rows, x) - mean * to_bias)
+    # Of (x - mean) * factor + bias by x; mean and factor depend on x too.
+    factor = root * scale
+    slope = -factor * root * to_scale / _count(x, weight)
+    shift = -factor * to_bias / _count(x, weight) - slope * mean
+    of_moments = rows * _in_rows(slope, x) + _in_rows(shift, x)
+    to_x = gradient_rows * _in_rows(factor, x)
+    to_x += of_moments * jnp.repeat(weight, x.shape[1])[:, None]
+    return to_x.reshape(x.shape), None, to_scale, to_bias
+
+
+_cpu_batch_norm.defvjp(_cpu_batch_norm_forward, _cpu_batch_norm_backward)
+
+
+def normalize(x, mean, variance, scale, bias, plain=None):
     """Return (x - mean) / sqrt(variance + 1e-5) * scale + bias, as one product and one sum.
 
     `x` is [B, H, W, C], the others [C].
     """
     factor = lax.rsqrt(variance + 1e-5) * scale
     shift = bias - mean * factor
-    return x * factor[None, None, None] + shift[None, None, None]
+    if _use_plain(plain):
+        return x * factor[None, None, None] + shift[None, None, None]
+    return (_rows(x) * _in_rows(factor, x) + _in_rows(shift, x)).reshape(x.shape)

@@ -41,7 +41,9 @@ def assert_same(function, *inputs, tolerance):
 
 
 @pytest.mark.parametrize("batch", BATCH_SIZES)
-@pytest.mark.parametrize(("size", "channels_in", "channels_out"), [(8, 3, 7), (4, 6, 5), (2, 1, 1)])
+@pytest.mark.parametrize(
+    ("size", "channels_in", "channels_out"), [(8, 3, 7), (4, 6, 5), (3, 2, 1), (4, 9, 2)]
+)
 def test_conv3x3_is_the_plain_one(dtype, batch, size, channels_in, channels_out):
     x = normal(dtype, batch, size, size + 2, channels_in)
     kernel = normal(dtype, 3, 3, channels_in, channels_out, seed=1)
@@ -80,40 +82,58 @@ def test_max_pool_breaks_ties_as_the_plain_one(dtype):
 
 
 @pytest.mark.parametrize("batch", BATCH_SIZES)
-def test_batch_statistics_are_the_plain_ones(dtype, batch):
-    x = normal(dtype, batch, 4, 6, 3) + 0.5
-    mask = jnp.arange(batch) % 3 != 1
+def test_add_bias_is_the_plain_one(dtype, batch):
+    x, bias = normal(dtype, batch, 4, 6, 3), normal(dtype, 3, seed=1)
+    assert_same(ops.add_bias, x, bias, tolerance=TOLERANCE[dtype])
+    np.testing.assert_array_equal(ops.add_bias(x, bias, plain=False), x + bias[None, None, None])
 
-    def statistics(x, plain):
-        return ops.batch_statistics(x, mask, plain)
 
-    assert_same(statistics, x, tolerance=TOLERANCE[dtype])
-    valid = np.asarray(x, np.float64)[np.asarray(mask)]
-    for found, expected in zip(
-        statistics(x, plain=False), (valid.mean((0, 1, 2)), valid.var((0, 1, 2))), strict=True
-    ):
+@pytest.mark.parametrize("batch", BATCH_SIZES)
+@pytest.mark.parametrize("masked", [False, True])
+def test_batch_norm_is_the_plain_one(dtype, batch, masked):
+    x = normal(dtype, batch, 4, 6, 3, seed=9) + 0.5
+    scale, bias = normal(dtype, 3, seed=1), normal(dtype, 3, seed=2)
+    mask = jnp.arange(batch) % 3 != 1 if masked else None
+
+    def norm(x, scale, bias, plain):
+        return ops.batch_norm(x, mask, scale, bias, plain)
+
+    assert_same(norm, x, scale, bias, tolerance=TOLERANCE[dtype] * 10)
+    y, *moments = norm(x, scale, bias, plain=False)
+    x, scale, bias = (np.asarray(v, np.float64) for v in (x, scale, bias))
+    valid = x[np.asarray(mask)] if masked else x
+    mean, variance = valid.mean((0, 1, 2)), valid.var((0, 1, 2))
+    for found, expected in zip(moments, (mean, variance), strict=True):
         np.testing.assert_allclose(found, expected, rtol=TOLERANCE[dtype] * 10)
-
-
-def test_batch_statistics_without_a_mask_or_an_image():
-    x = normal("float32", 3, 2, 2, 4)
-    for plain in (True, False):
-        whole = ops.batch_statistics(x, None, plain)
-        for found, expected in zip(
-            whole, ops.batch_statistics(x, jnp.ones(3, bool), plain), strict=True
-        ):
-            np.testing.assert_array_equal(found, expected)
-        nothing = ops.batch_statistics(x, jnp.zeros(3, bool), plain)
-        np.testing.assert_array_equal(nothing, np.zeros((2, 4)))
-
-
-def test_normalize_centres_and_scales(dtype):
-    x, scale, bias = normal(dtype, 8, 4, 4, 3), normal(dtype, 3, seed=1), normal(dtype, 3, seed=2)
-    mean, variance = ops.batch_statistics(x, None)
-    found = ops.normalize(x, mean, variance, scale, bias)
-    x, mean, variance, scale, bias = map(np.asarray, (x, mean, variance, scale, bias))
     expected = (x - mean) / np.sqrt(variance + 1e-5) * scale + bias
-    np.testing.assert_allclose(found, expected, atol=TOLERANCE[dtype])
+    np.testing.assert_allclose(y, expected, atol=TOLERANCE[dtype] * 10)
+
+
+def test_the_gradient_of_batch_norm_goes_through_its_statistics():
+    """The counter-check: by constant statistics, all images would get what they give."""
+    x, ones = normal("float32", 4, 2, 2, 3), jnp.ones(3)
+
+    def total(x):
+        return ops.batch_norm(x, None, ones, ones, plain=False)[0].sum()
+
+    np.testing.assert_allclose(jax.grad(total)(x), np.zeros_like(x), atol=1e-5)
+
+
+def test_batch_norm_without_an_image():
+    x, ones = normal("float32", 3, 2, 2, 4), jnp.ones(4)
+    for plain in (True, False):
+        _, *moments = ops.batch_norm(x, jnp.zeros(3, bool), ones, ones, plain)
+        np.testing.assert_array_equal(moments, np.zeros((2, 4)))
+
+
+@pytest.mark.parametrize("plain", [True, False])
+def test_normalize_centres_and_scales(dtype, plain):
+    x = normal(dtype, 8, 4, 4, 3)
+    mean, variance, scale, bias = (normal(dtype, 3, seed=seed) for seed in range(1, 5))
+    found = ops.normalize(x, mean, variance**2, scale, bias, plain)
+    x, mean, variance, scale, bias = map(np.asarray, (x, mean, variance, scale, bias))
+    expected = (x - mean) / np.sqrt(variance**2 + 1e-5) * scale + bias
+    np.testing.assert_allclose(found, expected, atol=TOLERANCE[dtype] * 10)
 
 
 @pytest.mark.parametrize("plain", [True, False])
@@ -122,22 +142,26 @@ def test_bfloat16_keeps_its_type_and_float32_statistics(plain):
     assert ops.conv3x3(x, normal("bfloat16", 3, 3, 3, 2), plain).dtype == jnp.bfloat16
     assert ops.conv_transpose4x4(x, normal("bfloat16", 4, 4, 3, 2), plain).dtype == jnp.bfloat16
     assert ops.max_pool(x, plain).dtype == jnp.bfloat16
-    assert {v.dtype for v in ops.batch_statistics(x, None, plain)} == {jnp.dtype("float32")}
+    ones = jnp.ones(3, jnp.float32)
+    assert {v.dtype for v in ops.batch_norm(x, None, ones, ones, plain)} == {jnp.dtype("float32")}
 
 
-def test_forms_work_under_vmap():
-    x, kernel = normal("float32", 2, 3, 4, 4, 3), normal("float32", 2, 3, 3, 3, 2, seed=1)
+@pytest.mark.parametrize("dtype", ["float64"], indirect=True)
+def test_forms_work_under_vmap(dtype):
+    x, kernel = normal(dtype, 2, 3, 4, 4, 3), normal(dtype, 2, 3, 3, 3, 2, seed=1)
+    ones = jnp.ones(2)
 
     def loss(x, kernel, plain):
         y = ops.max_pool(ops.conv3x3(x, kernel, plain), plain)
-        return sum(jnp.square(v).sum() for v in ops.batch_statistics(y, None, plain))
+        y, *_ = ops.batch_norm(ops.add_bias(y, ones, plain), None, ones, ones, plain)
+        return (y**3).sum()
 
     found, expected = (
         jax.vmap(jax.grad(lambda x, k, plain=plain: loss(x, k, plain), (0, 1)))(x, kernel)
         for plain in (False, True)
     )
     for one, other in zip(found, expected, strict=True):
-        np.testing.assert_allclose(one, other, atol=1e-5 * np.abs(other).max())
+        np.testing.assert_allclose(one, other, rtol=0, atol=1e-12 * np.abs(other).max())
 
 
 def test_compiler_options_compile():
