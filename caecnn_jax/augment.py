@@ -12,9 +12,6 @@ import jax.numpy as jnp
 MEAN = (0.4914, 0.4822, 0.4465)  # of the training images' channels, on the scale 0..1
 STD = (0.247, 0.243, 0.261)
 FLIP_PROBABILITY = 0.5
-MAX_ANGLE = 30.0  # degrees, either way
-SCALE_RANGE = (0.75, 1.25)
-HOLE_PROBABILITY = 0.5
 HOLE_SIZE = 12  # pixels, height and width; an image too small gets a hole of its own size
 
 
@@ -30,6 +27,18 @@ def denormalize(images: jax.Array) -> jax.Array:
     return jnp.clip(jnp.round(pixels), 0, 255).astype(jnp.uint8)
 
 
+class Settings(NamedTuple):
+    """How far the random choices go: config.aug, by default the reference's."""
+
+    max_angle: float = 30.0  # degrees, either way
+    scale_range: tuple[float, float] = (0.75, 1.25)
+    max_shift: int = 0  # pixels, up or down and left or right
+    hole_probability: float = 0.5
+
+
+REFERENCE = Settings()
+
+
 class Draws(NamedTuple):
     """The random choices for a batch, an entry an image."""
 
@@ -38,32 +47,38 @@ class Draws(NamedTuple):
     scale: jax.Array  # above 1 enlarges, float [B]
     hole: jax.Array  # bool [B]: is there a hole?
     corner: jax.Array  # top and left of the hole, int [B, 2]
+    shift: jax.Array  # down and right, pixels, int [B, 2]
 
 
-def draw(key: jax.Array, batch_size: int, height: int, width: int) -> Draws:
+def draw(
+    key: jax.Array, batch_size: int, height: int, width: int, settings: Settings = REFERENCE
+) -> Draws:
     """Draws the choices for a batch of images of `height` x `width` pixels."""
-    flip, angle, scale, hole, top, left = jax.random.split(key, 6)
-    shape = (batch_size,)
-    corners = [
-        jax.random.randint(one, shape, 0, max(size - HOLE_SIZE, 0) + 1)
-        for one, size in ((top, height), (left, width))
-    ]
+    # Drawn in one go: on CPU each draw of its own costs as much as a small layer.
+    uniform = jax.random.uniform(key, (batch_size, 8), jnp.float32)
+    flip, angle, scale, hole = uniform.T[:4]
+    places = jnp.array([height, width]) - min(HOLE_SIZE, height, width) + 1
+    low, high = settings.scale_range
+    shifts = 2 * settings.max_shift + 1
     return Draws(
-        flip=jax.random.bernoulli(flip, FLIP_PROBABILITY, shape),
-        angle=jax.random.uniform(angle, shape, minval=-MAX_ANGLE, maxval=MAX_ANGLE),
-        scale=jax.random.uniform(scale, shape, minval=SCALE_RANGE[0], maxval=SCALE_RANGE[1]),
-        hole=jax.random.bernoulli(hole, HOLE_PROBABILITY, shape),
-        corner=jnp.stack(corners, axis=-1),
+        flip=flip < FLIP_PROBABILITY,
+        angle=(2 * angle - 1) * settings.max_angle,
+        scale=low + (high - low) * scale,
+        hole=hole < settings.hole_probability,
+        corner=(uniform[:, 4:6] * places[None]).astype(jnp.int32),
+        shift=(uniform[:, 6:] * shifts).astype(jnp.int32) - settings.max_shift,
     )
 
 
 def augment(images: jax.Array, draws: Draws, dtype=jnp.float32) -> jax.Array:
-    """Flips, rotates, scales, normalises and cuts out: uint8 [B, H, W, C] to `dtype`, same shape.
+    """Flips, rotates, scales, shifts, normalises, cuts out: uint8 [B, H, W, C] to `dtype`.
 
     The order is the reference's; a flip only mirrors the columns that the affine reads.
     """
     _, height, width, _ = images.shape
+    down, right = draws.shift[:, :, None, None].astype(jnp.float32).swapaxes(0, 1)
     rows, columns = source_coordinates(draws.angle, draws.scale, height, width)
+    rows, columns = rows - down, columns - right
     columns = jnp.where(draws.flip[:, None, None], width - 1 - columns, columns)
     warped = normalize(bilinear(images, rows, columns), dtype)
     return jnp.where(hole_mask(draws, height, width)[..., None], 0, warped)

@@ -7,12 +7,12 @@ from collections.abc import Callable, Iterable
 
 import ml_collections
 
-from caecnn_jax import dataset, errors, sampling
+from caecnn_jax import dataset, errors, sampling, schedules
 
 IMAGE_SIZE, IMAGE_CHANNELS = 32, 3  # pixels, height and width
-CLASS_SIZE = 5000  # training images of each class
 # Far above any use, and low enough to fail here, not in memory: of a block, and of an expansion.
-MAX_CHANNELS, MAX_EXTRA = 4096, 20 * CLASS_SIZE
+MAX_CHANNELS, MAX_EXTRA = 4096, 20 * dataset.CLASS_SIZE
+MAX_EPOCHS = 1_000_000
 DTYPES = ("float32", "bfloat16", "float64")
 DATA_SOURCES = ("auto", "tfds", "archive", "download", "npm")
 
@@ -50,10 +50,26 @@ def _rate(field: str, value) -> None:
     _check(_is_number(value) and value > 0, field, value, "must be a number above 0")
 
 
+def _number(low: float, high: float) -> Callable:
+    def check(field: str, value) -> None:
+        ok = _is_number(value) and low <= value <= high
+        _check(ok, field, value, f"must be a number from {low:g} to {high:g}")
+
+    return check
+
+
+def _are_numbers(value, count: int) -> bool:
+    return isinstance(value, tuple) and len(value) == count and all(map(_is_number, value))
+
+
 def _betas(field: str, value) -> None:
-    ok = isinstance(value, tuple) and len(value) == 2
-    ok = ok and all(_is_number(beta) and 0 <= beta < 1 for beta in value)
+    ok = _are_numbers(value, 2) and all(0 <= beta < 1 for beta in value)
     _check(ok, field, value, "must be two numbers from 0 to below 1, such as (0.0, 0.999)")
+
+
+def _scales(field: str, value) -> None:
+    ok = _are_numbers(value, 2) and 0.1 <= value[0] <= value[1] <= 10
+    _check(ok, field, value, "must be two rising numbers from 0.1 to 10, such as (0.75, 1.25)")
 
 
 def _one_of(choices: Iterable[str]) -> Callable:
@@ -111,23 +127,33 @@ SCHEMA = {
     "expand_for_test": _flag,
     "is_local": _flag,
     "use_aug": _flag,
+    "aug": {
+        "max_angle": _number(0, 180),
+        "scale_range": _scales,
+        "max_shift": _whole(0, IMAGE_SIZE // 2),
+        "hole_probability": _number(0, 1),
+    },
     "cnn": {
         "use_mixed_input": _flag,
         "input_resolution": _whole(1),
         "block_sizes": _blocks(int, int, bool),
         "opt": _OPT,
+        "logit_adjustment": _number(0, 10),
     },
     "cae": {
         "enc_block_sizes": _blocks(int, int),
         "dec_block_sizes": _blocks(int, int),
         "opt": _OPT,
+        "loss_weight": _number(0, 1e6),
     },
     "do_cv": _flag,
     "do_test": _flag,
     "num_folds": _whole(2),
     "num_epoch": _whole(1),
     "test_early_stopping": _flag,
-    "batch_size": _whole(1, 10 * CLASS_SIZE),
+    "lr_schedule": _one_of(schedules.SCHEDULES),
+    "lr_ramp_epochs": _whole(0, MAX_EPOCHS),
+    "batch_size": _whole(1, 10 * dataset.CLASS_SIZE),
     "save_img_per_epoch": _whole(0),
     "seed": _whole(0, 2**32 - 1),
     "dtype": _one_of(DTYPES),
@@ -181,6 +207,7 @@ def _check_parts(config) -> None:
         raise ConfigError(
             "config.do_cv=False and config.do_test=False leave nothing to run: set one to True"
         )
+    _check(config.num_epoch <= MAX_EPOCHS, "num_epoch", config.num_epoch, f"at most {MAX_EPOCHS}")
     if config.only_train_cae_until and not config.use_cae:
         raise ConfigError(
             f"config.only_train_cae_until={config.only_train_cae_until}: warm-up trains the CAE "
@@ -261,12 +288,13 @@ def _check_cnn(config) -> None:
 def _check_counts(config) -> None:
     for name, count in config.train_data_regulation.items():
         field = f"train_data_regulation.{name}"
-        _check(count <= CLASS_SIZE, field, count, f"a class has only {CLASS_SIZE} training images")
+        most = dataset.CLASS_SIZE
+        _check(count <= most, field, count, f"a class has only {most} training images")
         kept = count // sampling.LOCAL_FRACTION if config.is_local else count
         least = config.num_folds if config.do_cv else 1
         reason = f"leaves {kept} images of a class, fewer than the {least} needed"
         _check(kept >= least, field, count, reason)
-    most = CLASS_SIZE // sampling.LOCAL_FRACTION if config.is_local else CLASS_SIZE
+    most = dataset.CLASS_SIZE // sampling.LOCAL_FRACTION if config.is_local else dataset.CLASS_SIZE
     if config.do_cv and config.num_folds > most:
         raise ConfigError(
             f"config.num_folds={config.num_folds}: must be at most {most}, the images of a class"

@@ -24,6 +24,7 @@ from caecnn_jax import sources
 
 DataError = sources.DataError  # a user error: one sentence that says what, where, and the remedy
 
+CLASS_SIZE = 5000  # training images of each class
 CLASS_NAMES = (
     "airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck",
 )  # fmt: skip

@@ -1,13 +1,14 @@
 """The compiled pieces of an epoch: gather, augment, step and losses for many steps in one call.
 
 S: steps of an epoch; T: steps of one call; B: images of a batch; R: runs side by side (with
-`side_by_side=True` the state, the order, the mask, the key and all results have a leading R).
+`side_by_side=True` the state, order, mask, key, factors and all results have a leading R).
 The images stay on the device as uint8, and an epoch is an `order` int32 [S, B] of indices into
 them with a `mask` bool [S, B], False on padding. A call is given T steps of it, so that what is
 compiled serves epochs of any length. A step without any image changes nothing.
 """
 
 import functools
+from collections.abc import Mapping
 
 import jax
 import jax.numpy as jnp
@@ -48,22 +49,23 @@ def take(order: jax.Array, start: jax.Array, length: int) -> jax.Array:
     return jax.lax.dynamic_slice_in_dim(order, start, length, axis=order.ndim - 2)
 
 
-def _train_chunk(state, data, order, mask, key, start, *, joint, use_aug):
+def _train_chunk(state, data, order, mask, key, start, lr_factors, *, joint, aug):
     def one_step(state, step):
-        number, indices, valid = step
+        number, indices, valid, factors = step
         images = data["image"][indices]
-        if use_aug:
-            draws = augment.draw(jax.random.fold_in(key, number), *images.shape[:3])
+        if aug:
+            draws = augment.draw(jax.random.fold_in(key, number), *images.shape[:3], aug)
             images = augment.augment(images, draws, _dtype(state))
         else:
             images = augment.normalize(images, _dtype(state))
+        images = jax.lax.optimization_barrier(images)  # else computed again for each use
         batch = {"image": images, "label": data["label"][indices], "mask": valid}
-        trained, metrics = steps.train_step(state, batch, joint)
+        trained, metrics = steps.train_step(state, batch, joint, factors)
         state = jax.tree.map(functools.partial(jnp.where, valid.any()), trained, state)
         return state, _present(metrics, state.model, joint) | {"images": valid.sum()}
 
     numbers = start + jnp.arange(len(order))
-    return jax.lax.scan(one_step, state, (numbers, order, mask))
+    return jax.lax.scan(one_step, state, (numbers, order, mask, lr_factors))
 
 
 def train_chunk(
@@ -73,15 +75,17 @@ def train_chunk(
     mask: jax.Array,
     key: jax.Array,
     start: jax.Array,
+    lr_factors: Mapping[str, jax.Array],
     *,
     joint: bool,
-    use_aug: bool,
+    aug: augment.Settings | None,
     side_by_side: bool = False,
 ) -> tuple[steps.TrainState, steps.Metrics]:
     """Trains on T steps, of which the first is the epoch's step `start`; the state is donated.
 
-    The metrics are float and int [T]: "loss_cae" and "loss_cnn", batch means of the parts that ran,
-    and "images".
+    `lr_factors` float [T] of each part multiply its learning rate; `aug` None leaves the images as
+    they are. The metrics are float and int [T]: "loss_cae" and "loss_cnn", batch means of the parts
+    that ran, and "images".
     """
     compiled = _compiled(_train_chunk, donates=True)
     return compiled(
@@ -91,13 +95,14 @@ def train_chunk(
         mask,
         key,
         start,
+        lr_factors,
         joint=joint,
-        use_aug=use_aug,
+        aug=aug,
         side_by_side=side_by_side,
     )
 
 
-def _eval_chunk(state, data, order, mask, _key, _start, *, joint):
+def _eval_chunk(state, data, order, mask, _key, _start, _lr_factors, *, joint):
     def one_step(_, step):
         indices, valid = step
         images = augment.normalize(data["image"][indices], _dtype(state))
@@ -131,22 +136,23 @@ def eval_chunk(
     true class.
     """
     compiled = _compiled(_eval_chunk, donates=False)
-    return compiled(state, data, order, mask, None, None, joint=joint, side_by_side=side_by_side)
+    nothing = (None, None, None)
+    return compiled(state, data, order, mask, *nothing, joint=joint, side_by_side=side_by_side)
 
 
 @functools.cache
 def _compiled(chunk, donates: bool):
     """`chunk` jitted, for one run or for R of them; compiled as the platform does it best."""
 
-    def run(state, data, order, mask, key, start, *, side_by_side, **static):
+    def run(state, data, order, mask, key, start, lr_factors, *, side_by_side, **static):
         one = functools.partial(chunk, **static)
         if side_by_side:
-            one = jax.vmap(one, in_axes=(0, None, 0, 0, 0, None), spmd_axis_name="fold")
-        return one(state, data, order, mask, key, start)
+            one = jax.vmap(one, in_axes=(0, None, 0, 0, 0, None, 0), spmd_axis_name="fold")
+        return one(state, data, order, mask, key, start, lr_factors)
 
     return jax.jit(
         run,
-        static_argnames=("joint", "use_aug", "side_by_side"),
+        static_argnames=("joint", "aug", "side_by_side"),
         donate_argnames="state" if donates else None,
         compiler_options=ops.compiler_options(),
     )

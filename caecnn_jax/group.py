@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import ml_collections
 import numpy as np
 
-from caecnn_jax import dataset, epochs, models, parallel, sampling, steps
+from caecnn_jax import augment, dataset, epochs, models, parallel, sampling, schedules, steps
 
 EVAL_BATCH_SIZE = 256  # images; the running averages make the result independent of it
 # Training steps in one compiled call. On an accelerator dispatching each step would cost more than
@@ -45,6 +45,7 @@ class Group:
         self._mesh = parallel.make_mesh(len(splits))
         images = {"image": data.images, "label": data.labels}
         self._data = parallel.put(self._mesh, images)
+        self._aug = augment.Settings(**config.aug) if config.use_aug else None
         self._state: steps.TrainState | None = None
         self._train, self._train_call = self._order(
             [split.expanded for split in splits], config.batch_size
@@ -135,6 +136,13 @@ class Group:
         keys = [self._key(purpose, split, epoch) for split in self.splits]
         return jnp.stack(keys) if self._side_by_side else keys[0]
 
+    def _lr_factors(self, split: sampling.Split, epoch: int) -> dict[str, np.ndarray]:
+        """The epoch's factors of the learning rates, float32 [S], 0 in a longer run's steps."""
+        num_steps = -(-len(split.expanded) // self._config.batch_size)
+        factors = schedules.lr_factors(self._config, epoch, num_steps)
+        padding = (0, self.num_steps - num_steps)
+        return {part: np.pad(values, padding) for part, values in factors.items()}
+
     def _take(self, start: int, length: int, *arrays: jax.Array) -> Iterator[jax.Array]:
         return (epochs.take(array, start, length) for array in arrays)
 
@@ -153,6 +161,7 @@ class Group:
             self._keys(epochs.SHUFFLE, epoch), *self._put_order(order, mask)
         )
         key = self._keys(epochs.AUGMENT, epoch)
+        lr_factors = self._stack([self._lr_factors(split, epoch) for split in self.splits])
         under_way: list[steps.Metrics] = []
         for start in range(first_step, self.num_steps, self._train_call):
             self._state, metrics = epochs.train_chunk(
@@ -161,8 +170,9 @@ class Group:
                 *self._take(start, self._train_call, order, mask),
                 key,
                 start,
+                {part: f[..., start : start + self._train_call] for part, f in lr_factors.items()},
                 joint=joint,
-                use_aug=self._config.use_aug,
+                aug=self._aug,
                 side_by_side=self._side_by_side,
             )
             under_way.append(metrics)

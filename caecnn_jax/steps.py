@@ -6,15 +6,16 @@ with, where images are padding, "mask": bool [B], False for those.
 
 import functools
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import flax
 import jax
 import jax.numpy as jnp
 import ml_collections
+import numpy as np
 import optax
 
-from caecnn_jax import models
+from caecnn_jax import dataset, models, sampling
 
 Batch = Mapping[str, jax.Array]
 Metrics = dict[str, jax.Array]
@@ -41,6 +42,27 @@ def make_optimizers(
     )
 
 
+class Objective(NamedTuple):
+    """What is minimised, beyond the plain sum of the two losses."""
+
+    reconstruction_weight: float = 1.0  # of the mean squared error
+    # Added to the logits, a number a class: the logit-adjusted cross-entropy of Menon et al. (2021,
+    # "Long-tail learning via logit adjustment", equation 10) has a multiple of log p(class) here.
+    logit_offsets: tuple[float, ...] | None = None
+
+
+PLAIN_SUM = Objective()
+
+
+def make_objective(config: ml_collections.ConfigDict) -> Objective:
+    """What the config minimises."""
+    offsets = None
+    if config.cnn.logit_adjustment:
+        prior = sampling.class_prior(config, dataset.CLASS_NAMES, dataset.CLASS_SIZE)
+        offsets = tuple((config.cnn.logit_adjustment * np.log(prior)).tolist())
+    return Objective(float(config.cae.loss_weight), offsets)
+
+
 @flax.struct.dataclass
 class TrainState:
     """All that training changes, each entry keyed by part ("cae", "cnn"), and what changes it."""
@@ -50,6 +72,7 @@ class TrainState:
     opt_state: PyTree
     model: models.Classifier = flax.struct.field(pytree_node=False)
     optimizers: Mapping[str, optax.GradientTransformation] = flax.struct.field(pytree_node=False)
+    objective: Objective = flax.struct.field(pytree_node=False)
 
     @property
     def variables(self) -> dict[str, PyTree]:
@@ -99,6 +122,7 @@ def restore_state(
         opt_state=dict(opt_state),
         model=model,
         optimizers=make_optimizers(config),
+        objective=make_objective(config),
     )
 
 
@@ -113,8 +137,8 @@ def masked_mean(values: jax.Array, mask: jax.Array) -> jax.Array:
 
 def reconstruction_error(images: jax.Array, reconstruction: jax.Array) -> jax.Array:
     """Squared error of each image, float [B], a mean over its pixels and channels."""
-    error = reconstruction.astype(images.dtype) - images
-    return jnp.square(error).mean(axis=(1, 2, 3))
+    error = (reconstruction.astype(images.dtype) - images).reshape(len(images), -1)
+    return jnp.square(error).mean(axis=1)
 
 
 def cross_entropy(logits: jax.Array, labels: jax.Array) -> jax.Array:
@@ -123,15 +147,20 @@ def cross_entropy(logits: jax.Array, labels: jax.Array) -> jax.Array:
     return optax.softmax_cross_entropy_with_integer_labels(logits, labels)
 
 
-def losses(outputs: models.Outputs, batch: Batch, mask: jax.Array) -> tuple[jax.Array, Metrics]:
-    """The sum that is minimised, and its two terms as batch means (nan for an absent part)."""
+def losses(
+    outputs: models.Outputs, batch: Batch, mask: jax.Array, objective: Objective = PLAIN_SUM
+) -> tuple[jax.Array, Metrics]:
+    """What is minimised, and its two terms, unweighted, as batch means (nan for an absent part)."""
     total, metrics = 0.0, {"loss_cae": jnp.nan, "loss_cnn": jnp.nan}
     if outputs.reconstruction is not None:
         error = reconstruction_error(batch["image"], outputs.reconstruction)
         metrics["loss_cae"] = masked_mean(error, mask)
-        total += metrics["loss_cae"]
+        total += objective.reconstruction_weight * metrics["loss_cae"]
     if outputs.logits is not None:
-        error = cross_entropy(outputs.logits, batch["label"])
+        logits = outputs.logits
+        if objective.logit_offsets is not None:
+            logits += jnp.asarray(objective.logit_offsets, logits.dtype)[None]
+        error = cross_entropy(logits, batch["label"])
         metrics["loss_cnn"] = masked_mean(error, mask)
         total += metrics["loss_cnn"]
     return total, metrics
@@ -143,11 +172,17 @@ def batch_mask(batch: Batch) -> jax.Array:
 
 
 @functools.partial(jax.jit, static_argnames="joint")
-def train_step(state: TrainState, batch: Batch, joint: bool = True) -> tuple[TrainState, Metrics]:
+def train_step(
+    state: TrainState,
+    batch: Batch,
+    joint: bool = True,
+    lr_factors: Mapping[str, jax.Array] | None = None,
+) -> tuple[TrainState, Metrics]:
     """One update. `joint=False` (warm-up) masks the classification term: only the CAE trains.
 
     Then nothing of the CNN is run or moved: parameters, running averages, Adam's moments and count.
-    Metrics: {"loss_cae", "loss_cnn"}, batch means before the update.
+    `lr_factors`, a float [] for each part, multiply the learning rates. Metrics: {"loss_cae",
+    "loss_cnn"}, batch means before the update.
     """
     mask = batch_mask(batch)
     trained = [part for part in state.params if joint or part == "cae"]
@@ -161,7 +196,7 @@ def train_step(state: TrainState, batch: Batch, joint: bool = True) -> tuple[Tra
             joint=joint,
             mutable="batch_stats",
         )
-        total, metrics = losses(outputs, batch, mask)
+        total, metrics = losses(outputs, batch, mask, state.objective)
         return total, (metrics, updates["batch_stats"])
 
     trained_params = {part: state.params[part] for part in trained}
@@ -171,6 +206,8 @@ def train_step(state: TrainState, batch: Batch, joint: bool = True) -> tuple[Tra
         updates, opt_state[part] = state.optimizers[part].update(
             gradients[part], state.opt_state[part], params[part]
         )
+        if lr_factors is not None:
+            updates = optax.tree.scale(lr_factors[part], updates)
         params[part] = optax.apply_updates(params[part], updates)
     state = state.replace(
         params=params,

@@ -24,6 +24,11 @@ def get_config(arg: str | None = None) -> ml_collections.ConfigDict:
     config.expand_for_test = True  # False: the test run's training set is not expanded
     config.is_local = False  # True: every count at one twentieth, for a quick look
     config.use_aug = True  # flip, rotate, scale and cut out training images
+    config.aug = ml_collections.ConfigDict()
+    config.aug.max_angle = 30.0  # degrees, either way
+    config.aug.scale_range = (0.75, 1.25)  # above 1 enlarges
+    config.aug.max_shift = 0  # pixels, whole, in each direction
+    config.aug.hole_probability = 0.5  # of a hole of 12x12 pixels
 
     # The CNN. block_sizes: (input channels, output channels, pool 2x2?) per block.
     config.cnn = ml_collections.ConfigDict()
@@ -32,11 +37,16 @@ def get_config(arg: str | None = None) -> ml_collections.ConfigDict:
     config.cnn.block_sizes = ((3, 32, True), (32, 64, True), (64, 128, True))
     config.cnn.opt = ml_collections.ConfigDict({"lr": 1e-5, "betas": (0.0, 0.999)})  # Adam
 
+    # tau > 0 adds tau * log(share of the class) to the logits in training, for rare classes without
+    # expansion; Menon et al. 2021.
+    config.cnn.logit_adjustment = 0.0
+
     # The CAE. Blocks: (input channels, output channels); each halves or doubles the resolution.
     config.cae = ml_collections.ConfigDict()
     config.cae.enc_block_sizes = ((3, 6),)
     config.cae.dec_block_sizes = ((6, 3),)
     config.cae.opt = ml_collections.ConfigDict({"lr": 1e-5, "betas": (0.0, 0.999)})  # Adam
+    config.cae.loss_weight = 1.0  # of the reconstruction's loss beside the classification's
 
     # The runs.
     config.do_cv = True  # stratified cross-validation: runs fold_1, fold_2, ...
@@ -44,6 +54,9 @@ def get_config(arg: str | None = None) -> ml_collections.ConfigDict:
     config.num_folds = 5
     config.num_epoch = 400  # at most; early stopping may end a fold sooner
     config.test_early_stopping = False  # True: the test set stops the test run (the reference)
+    # Each network's rate over the epochs that it trains in: constant, or cosine (falling to 0).
+    config.lr_schedule = "constant"
+    config.lr_ramp_epochs = 0  # first epochs in which the rate rises from 0
     config.batch_size = 64  # images, over all devices
     config.save_img_per_epoch = 10  # epochs between reconstruction images; 0: none
     config.seed = 0  # everything random follows from it

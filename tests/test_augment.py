@@ -10,11 +10,12 @@ import pytest
 import scipy.ndimage
 
 from caecnn_jax import augment
+from configs import default
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 
 # Compiled: op by op these tests would take several times as long.
-draw = jax.jit(augment.draw, static_argnums=(1, 2, 3))
+draw = jax.jit(augment.draw, static_argnums=(1, 2, 3, 4))
 affine = jax.jit(augment.affine)
 augmented = jax.jit(augment.augment)
 DATA = pathlib.Path(__file__).parent / "data"
@@ -103,6 +104,33 @@ def test_the_draws_of_an_image_are_independent():
     assert np.abs(correlations - np.eye(6)).max() < 0.15
 
 
+def test_settings_by_default_are_those_of_the_default_config():
+    assert augment.Settings(**default.get_config().aug) == augment.REFERENCE
+
+
+def test_draws_keep_to_the_settings():
+    settings = augment.Settings(
+        max_angle=5.0, scale_range=(0.9, 1.0), max_shift=3, hole_probability=0.0
+    )
+    drawn = draw(jax.random.key(0), 1000, SIZE, SIZE, settings)
+    assert 4.5 < np.abs(drawn.angle).max() <= 5
+    assert drawn.scale.min() >= 0.9 and drawn.scale.max() <= 1.0
+    assert not drawn.hole.any()
+    counts = np.stack([np.bincount(one + 3, minlength=7) for one in np.asarray(drawn.shift).T])
+    # Each of seven shifts comes in a seventh of the cases, 143 +- 11.
+    assert counts.shape == (2, 7) and counts.min() > 143 - 5 * 11
+    assert (np.asarray(draws().shift) == 0).all()  # the reference does not shift
+
+
+def test_a_shift_moves_whole_pixels_down_and_right(images):
+    still = augment.Settings(max_angle=0.0, scale_range=(1.0, 1.0), hole_probability=0.0)
+    drawn = draw(jax.random.key(0), 8, SIZE, SIZE, still)._replace(flip=jnp.zeros(8, bool))
+    moved = augmented(images, drawn._replace(shift=jnp.full((8, 2), jnp.array([[2, -3]]))))
+    whole = augment.normalize(images)
+    np.testing.assert_allclose(moved[:, 2:, :-3], whole[:, :-2, 3:], atol=1e-5)
+    np.testing.assert_allclose(moved[:, :2, :-3], whole[:, 2:0:-1, 3:], atol=1e-5)  # mirrored
+
+
 def test_a_hole_is_whole_and_inside_the_image():
     drawn = draws()
     mask = np.asarray(augment.hole_mask(drawn, SIZE, SIZE))
@@ -143,8 +171,9 @@ def test_augment_is_the_affine_of_the_normalised_image(images):
 
 
 def test_draws_follow_from_the_key_alone():
-    for first, again, other in zip(draws(8), draw(jax.random.key(0), 8, SIZE, SIZE),
-                                   draws(8, seed=1), strict=True):  # fmt: skip
+    shifting = augment.Settings(max_shift=4)
+    three = [draw(jax.random.key(seed), 8, SIZE, SIZE, shifting) for seed in (0, 0, 1)]
+    for first, again, other in zip(*three, strict=True):
         assert np.array_equal(first, again)
         assert not np.array_equal(first, other)
 

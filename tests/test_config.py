@@ -25,10 +25,18 @@ def test_every_kind_of_config_validates(kind):
         {"do_test": False},
         {"train_data_regulation": {"all": 2, "cat": 5000}},
         {"train_data_expansion": {"all": 0}},
+        {"aug.max_angle": 0, "aug.scale_range": (1, 1), "aug.max_shift": 16},
+        {"aug.hole_probability": 1},
+        {"lr_schedule": "cosine", "lr_ramp_epochs": 1_000_000},
+        {"num_epoch": 1_000_000},
+        {"cae.loss_weight": 0, "cnn.logit_adjustment": 0},
     ],
 )
 def test_the_ends_of_what_is_allowed_are_allowed(changes):
-    config_lib.validate(tiny_config("mixed", **changes))
+    config = tiny_config("mixed")
+    with config.ignore_type():
+        config.update_from_flattened_dict(changes)
+    config_lib.validate(config)
 
 
 def test_fields_of_a_part_that_is_not_trained_need_not_connect():
@@ -82,6 +90,32 @@ def test_a_learning_rate_that_no_float_can_hold_is_a_config_error(value):
     fields["cae"]["opt"]["lr"] = value
     with pytest.raises(config_lib.ConfigError, match=r"config\.cae\.opt\.lr=.*: must be a number"):
         config_lib.validate(ml_collections.ConfigDict(fields))
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "allowed"),
+    [
+        ("aug.max_angle", -1.0, "must be a number from 0 to 180"),
+        ("aug.max_angle", float("nan"), "must be a number from 0 to 180"),
+        ("aug.scale_range", (1.2, 0.8), "must be two rising numbers"),
+        ("aug.scale_range", (0.0, 1.0), "must be two rising numbers"),
+        ("aug.scale_range", 1.0, "must be two rising numbers"),
+        ("aug.max_shift", 2.5, "must be a whole number from 0 to 16"),
+        ("aug.max_shift", 17, "must be a whole number from 0 to 16"),
+        ("aug.hole_probability", 1.1, "must be a number from 0 to 1"),
+        ("lr_schedule", "linear", "must be one of constant, cosine"),
+        ("lr_ramp_epochs", -1, "must be a whole number from 0 to 1000000"),
+        ("num_epoch", 10**400, "at most 1000000"),
+        ("cae.loss_weight", -0.1, "must be a number from 0 to 1e"),
+        ("cnn.logit_adjustment", 10.5, "must be a number from 0 to 10"),
+    ],
+)
+def test_settings_out_of_range_are_named_with_what_is_allowed(field, value, allowed):
+    config = tiny_config("mixed")
+    with config.ignore_type():
+        config.update_from_flattened_dict({field: value})
+    with pytest.raises(config_lib.ConfigError, match=rf"config\.{field}=.*: {allowed}"):
+        config_lib.validate(config)
 
 
 @pytest.mark.parametrize("value", [None, 3, {}, "mixed"])

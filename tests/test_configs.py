@@ -57,7 +57,7 @@ def test_every_config_validates(name, arg):
 def test_every_config_has_all_fields_and_no_other(name):
     def fields(tree):
         return {
-            key: fields(value) if key in ("cnn", "cae", "opt") else None
+            key: fields(value) if key in ("cnn", "cae", "opt", "aug") else None
             for key, value in tree.items()
         }
 

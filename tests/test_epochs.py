@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from conftest import tiny_config
 
-from caecnn_jax import epochs, models, sampling, steps
+from caecnn_jax import augment, epochs, models, sampling, steps
 from caecnn_jax.group import Group
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
@@ -80,8 +80,10 @@ def test_random_streams_differ_in_each_coordinate_and_repeat():
     assert bits(0, epochs.SHUFFLE, 1, 1) == keys[0]
 
 
-def train(state, data, order, mask, start, use_aug=True):
-    return epochs.train_chunk(state, data, order, mask, KEY, start, joint=True, use_aug=use_aug)
+def train(state, data, order, mask, start, lr_factor=1.0):
+    factors = {part: np.full(len(order), lr_factor, np.float32) for part in state.params}
+    aug = augment.Settings(max_shift=2)
+    return epochs.train_chunk(state, data, order, mask, KEY, start, factors, joint=True, aug=aug)
 
 
 def test_a_chunk_of_three_steps_equals_three_single_steps(data):
@@ -128,6 +130,15 @@ def test_the_augmentation_of_a_step_depends_on_its_number_not_on_the_call(data, 
         for start in (1, 2, 1)
     ]
     assert losses[0] == losses[2] != losses[1]
+
+
+def test_a_step_at_a_rate_of_zero_moves_only_averages_and_moments(data, stepped):
+    order, mask = batches(4, num_steps=1)
+    after, _ = train(jax.tree.map(jnp.array, stepped), data, order, mask, 1, lr_factor=0.0)
+    assert_equal(host(after).params, stepped.params)
+    for what in ("batch_stats", "opt_state"):
+        moved = jax.tree.map(np.array_equal, getattr(host(after), what), getattr(stepped, what))
+        assert not any(jax.tree.leaves(moved))
 
 
 def test_an_evaluation_counts_each_image_once(data, stepped):

@@ -138,6 +138,54 @@ def test_the_losses_are_the_mean_squared_error_and_the_mean_cross_entropy():
     assert float(total) == pytest.approx(squared + entropy, rel=1e-5)  # unweighted
 
 
+def test_the_reconstructions_weight_changes_what_is_minimised_and_not_what_is_reported():
+    rng = np.random.default_rng(0)
+    batch, mask = make_batch(4), jnp.ones(4, bool)
+    outputs = models.Outputs(
+        reconstruction=jnp.asarray(rng.normal(size=(4, 32, 32, 3)).astype(np.float32)),
+        logits=jnp.asarray(rng.normal(size=(4, 10)).astype(np.float32)),
+    )
+    _, plain = steps.losses(outputs, batch, mask)
+    total, metrics = steps.losses(outputs, batch, mask, steps.Objective(0.25))
+    assert_equal(metrics, plain)
+    expected = 0.25 * float(plain["loss_cae"]) + float(plain["loss_cnn"])
+    assert float(total) == pytest.approx(expected, rel=1e-6)
+
+
+def test_logit_adjustment_adds_the_log_of_each_class_share_in_training_alone():
+    config = tiny_config("cnn")
+    config.cnn.logit_adjustment = 2.0
+    config.train_data_regulation = {"bird": 2500, "deer": 1000}
+    objective = steps.make_objective(config)
+    counts = np.full(10, 5000.0)
+    counts[2], counts[4] = 2500, 1000  # bird, deer
+    np.testing.assert_allclose(objective.logit_offsets, 2 * np.log(counts / counts.sum()))
+    batch, mask = make_batch(4), jnp.ones(4, bool)
+    logits = jnp.asarray(np.random.default_rng(0).normal(size=(4, 10)).astype(np.float32))
+    _, adjusted = steps.losses(models.Outputs(logits=logits), batch, mask, objective)
+    moved = models.Outputs(logits=logits + jnp.array(objective.logit_offsets)[None])
+    _, expected = steps.losses(moved, batch, mask)
+    assert float(adjusted["loss_cnn"]) == pytest.approx(float(expected["loss_cnn"]), rel=1e-6)
+    # Off by default; and a step trains on it, while evaluation does not know it.
+    assert steps.make_objective(tiny_config("cnn")) == steps.PLAIN_SUM
+    state = new_state("cnn")
+    _, plain = steps.train_step(state, batch)
+    _, metrics = steps.train_step(state.replace(objective=objective), batch)
+    assert abs(float(metrics["loss_cnn"]) - float(plain["loss_cnn"])) > 1e-3
+
+
+def test_rate_factors_scale_each_parts_move(mixed):
+    batch = make_batch(4)
+    whole, _ = steps.train_step(mixed, batch)
+    factors = {"cae": jnp.float32(0.5), "cnn": jnp.float32(0.0)}
+    part, metrics = steps.train_step(mixed, batch, lr_factors=factors)
+    assert_equal(part.params["cnn"], mixed.params["cnn"])
+    assert_equal(part.opt_state, whole.opt_state)
+    halfway = jax.tree.map(lambda a, b: (a + b) / 2, mixed.params["cae"], whole.params["cae"])
+    compare = functools.partial(np.testing.assert_allclose, rtol=1e-4, atol=1e-6)
+    jax.tree.map(compare, part.params["cae"], halfway)
+
+
 def test_the_mean_over_no_image_is_zero():
     assert float(steps.masked_mean(jnp.array([jnp.nan, 2.0]), jnp.zeros(2, bool))) == 0.0
 
