@@ -178,7 +178,7 @@ def test_rate_factors_scale_each_parts_move(mixed):
     batch = make_batch(4)
     whole, _ = steps.train_step(mixed, batch)
     factors = {"cae": jnp.float32(0.5), "cnn": jnp.float32(0.0)}
-    part, metrics = steps.train_step(mixed, batch, lr_factors=factors)
+    part, _ = steps.train_step(mixed, batch, lr_factors=factors)
     assert_equal(part.params["cnn"], mixed.params["cnn"])
     assert_equal(part.opt_state, whole.opt_state)
     halfway = jax.tree.map(lambda a, b: (a + b) / 2, mixed.params["cae"], whole.params["cae"])

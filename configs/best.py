@@ -1,0 +1,37 @@
+r"""The networks of mixed.py within twice their parameters, with settings that train them well.
+
+Run:     python main.py --config configs/best.py --workdir runs/best
+"""
+
+from configs import default
+
+
+def get_config(arg=None):
+    """Returns the experiment; `arg` may be "quick"."""
+    return default.variant(
+        arg,
+        use_cae=True,
+        train_data_expansion={"bird": 2000, "truck": 2000, "deer": 2000},
+        aug={
+            "max_angle": 0.0,
+            "scale_range": (1.0, 1.0),
+            "max_shift": 4,
+            "hole_probability": 0.25,
+        },
+        cnn={
+            "use_mixed_input": True,
+            # 220,831 parameters with the CAE; mixed.py has 114,495.
+            "block_sizes": (
+                (3, 42, True),
+                (48, 64, False),
+                (64, 64, True),
+                (64, 96, False),
+                (96, 96, True),
+            ),
+            "opt": {"lr": 3e-3, "betas": (0.9, 0.99)},
+        },
+        cae={"opt": {"lr": 3e-3, "betas": (0.9, 0.99)}},
+        lr_schedule="cosine",
+        lr_ramp_epochs=1,
+        num_epoch=20,
+    )
