@@ -57,7 +57,7 @@ def draw(
     # Drawn in one go: on CPU each draw of its own costs as much as a small layer.
     uniform = jax.random.uniform(key, (batch_size, 8), jnp.float32)
     flip, angle, scale, hole = uniform.T[:4]
-    places = jnp.array([height, width]) - min(HOLE_SIZE, height, width) + 1
+    places = jnp.array([max(size - HOLE_SIZE, 0) + 1 for size in (height, width)])
     low, high = settings.scale_range
     shifts = 2 * settings.max_shift + 1
     return Draws(

@@ -150,9 +150,11 @@ def test_a_hole_is_zero_after_normalisation_and_covers_nothing_else(images):
     assert np.array_equal(jnp.where(mask, 0, cut), jnp.where(mask, 0, whole))
 
 
-def test_an_image_smaller_than_a_hole_gets_one_of_its_own_size():
-    drawn = draw(jax.random.key(0), 4, 8, 8)._replace(hole=jnp.ones(4, bool))
-    assert np.asarray(augment.hole_mask(drawn, 8, 8)).all()
+@pytest.mark.parametrize(("height", "width"), [(8, 8), (8, 16), (16, 8)])
+def test_an_image_smaller_than_a_hole_gets_one_of_its_own_size(height, width):
+    drawn = draw(jax.random.key(0), 64, height, width)._replace(hole=jnp.ones(64, bool))
+    mask = np.asarray(augment.hole_mask(drawn, height, width))
+    assert (mask.sum(axis=(1, 2)) == min(height, 12) * min(width, 12)).all()
 
 
 def test_a_flip_comes_before_the_rotation(images):

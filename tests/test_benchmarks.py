@@ -6,7 +6,18 @@ import numpy as np
 import pytest
 import tqdm
 
-from benchmarks import chart, ours, scaling, startup, throughput, worker
+from benchmarks import (
+    ablation,
+    chart,
+    ours,
+    profile_cpu,
+    scaling,
+    startup,
+    throughput,
+    worker,
+)
+from caecnn_jax import config as config_lib
+from configs import mixed
 
 
 def contender(warmup, joint, evaluate):
@@ -149,6 +160,58 @@ def test_more_devices_help_once_the_batch_outweighs_their_collectives():
     # 7/8 of a microsecond saved an image against 10 collectives of 8 hops of a microsecond.
     assert scaling.helps_from(cost(), one, ring) == 128
     assert scaling.helps_from(cost(collectives=10**6), one, ring) is None
+
+
+def test_held_out_images_are_training_images_and_train_nothing(tiny_data, monkeypatch):
+    monkeypatch.setattr(ablation, "HELD_OUT", 3)
+    data = ablation.held_out(tiny_data)
+    assert (data.num_train, len(data.labels)) == (170, 200)
+    assert set(np.bincount(data.labels[data.num_train :])) == {3}
+    # Together they are the training images, each once, with its label.
+    whole, again = (
+        sorted((bytes(one.images[i]), int(one.labels[i])) for i in range(tiny_data.num_train))
+        for one in (tiny_data, data)
+    )
+    assert again == whole and len(set(again)) == 200
+
+
+@pytest.mark.parametrize("name", ablation.VARIATIONS)
+def test_a_variation_is_a_valid_config_of_at_most_twice_mixed_modes_parameters(name):
+    config = ablation.variation_config(name, epochs=6, seed=1)
+    config_lib.validate(config)
+    most = 2 * ablation.num_parameters(mixed.get_config())
+    assert ablation.num_parameters(config) <= most
+    assert (config.num_epoch, config.seed, config.do_cv) == (6, 1, False)
+    differs = config.to_json() != ablation.variation_config("best", 6, 1).to_json()
+    assert differs == (name != "best")
+
+
+def test_a_trace_is_summed_by_kind_of_thunk():
+    def event(name, duration, thread=1, **rest):
+        return {"ph": "X", "pid": 7, "tid": thread, "name": name, "dur": duration, **rest}
+
+    names = [
+        {"name": "thread_name", "pid": 7, "tid": thread, "args": {"name": name}}
+        for thread, name in ((1, "tf_XLAEigen/1"), (2, "python"))
+    ]
+    thunks = [
+        event("transpose_copy_fusion.3", 5),
+        event("transpose_copy_fusion", 2),
+        event("conv_general_dilated.62", 1),
+        event("ThunkExecutor::Execute", 100),  # holds the others
+        event("dot.1", 50, thread=2),
+    ]
+    expected = {"transpose_copy_fusion": 7, profile_cpu.CONVOLUTION: 1}
+    assert profile_cpu.kinds([*names, *thunks]) == expected
+
+
+def test_the_convolutions_of_a_step_are_counted():
+    config = mixed.get_config()
+    config.cnn.block_sizes = ((3, 1, True), (7, 2, True))
+    pixels = (1024, 256)
+    cnn = 4 * pixels[0] * 9 * 3 * 1 + 6 * pixels[1] * 9 * 7 * 2
+    cae = 4 * pixels[0] * 9 * 3 * 6 + 6 * pixels[1] * 16 * 6 * 3
+    assert profile_cpu.convolution_flops(config) == cnn + cae
 
 
 @pytest.fixture
