@@ -122,7 +122,8 @@ def main() -> None:
     print("| --- | ---: |")
     for name, milliseconds in list(rows.items())[:12]:
         print(f"| {name} | {milliseconds:.2f} |")
-    print(f"| {len(rows) - 12} more kinds | {sum(list(rows.values())[12:]):.2f} |")
+    rest = list(rows.values())[12:]
+    print(f"| {len(rest)} more kinds | {sum(rest):.2f} |")
     rates = [f"{name}: {summary[name]:.0f}" for name in summary if name.endswith("gflops")]
     print("\n" + ", ".join(rates))
     path = worker.PROJECT / "benchmarks" / "results" / f"profile-{args.phase}-cpu.json"

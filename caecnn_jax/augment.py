@@ -1,7 +1,7 @@
 """Normalisation and augmentation of image batches, jit-able; images are float [B, H, W, C].
 
-The random choices of a batch are drawn in `draw`, apart from applying them in `apply`, so that they
-depend on a key alone and not on what computes them.
+The random choices of a batch are drawn in `draw`, apart from applying them in `augment`, so that
+they depend on a key alone and not on what computes them.
 """
 
 from typing import NamedTuple
@@ -32,7 +32,7 @@ class Settings(NamedTuple):
 
     max_angle: float = 30.0  # degrees, either way
     scale_range: tuple[float, float] = (0.75, 1.25)
-    max_shift: int = 0  # pixels, up or down and left or right
+    max_shift: int = 0  # pixels, up or down and left or right, before turning and scaling
     hole_probability: float = 0.5
 
 
@@ -47,7 +47,7 @@ class Draws(NamedTuple):
     scale: jax.Array  # above 1 enlarges, float [B]
     hole: jax.Array  # bool [B]: is there a hole?
     corner: jax.Array  # top and left of the hole, int [B, 2]
-    shift: jax.Array  # down and right, pixels, int [B, 2]
+    shift: jax.Array  # down and right, before turning and scaling, pixels, int [B, 2]
 
 
 def draw(
@@ -71,14 +71,14 @@ def draw(
 
 
 def augment(images: jax.Array, draws: Draws, dtype=jnp.float32) -> jax.Array:
-    """Flips, rotates, scales, shifts, normalises, cuts out: uint8 [B, H, W, C] to `dtype`.
+    """Flips, shifts, rotates, scales, normalises, cuts out: uint8 [B, H, W, C] to `dtype`.
 
     The order is the reference's; a flip only mirrors the columns that the affine reads.
     """
     _, height, width, _ = images.shape
-    down, right = draws.shift[:, :, None, None].astype(jnp.float32).swapaxes(0, 1)
     rows, columns = source_coordinates(draws.angle, draws.scale, height, width)
-    rows, columns = rows - down, columns - right
+    rows -= draws.shift[:, 0, None, None]
+    columns -= draws.shift[:, 1, None, None]
     columns = jnp.where(draws.flip[:, None, None], width - 1 - columns, columns)
     warped = normalize(bilinear(images, rows, columns), dtype)
     return jnp.where(hole_mask(draws, height, width)[..., None], 0, warped)

@@ -69,7 +69,7 @@ def _betas(field: str, value) -> None:
 
 def _scales(field: str, value) -> None:
     ok = _are_numbers(value, 2) and 0.1 <= value[0] <= value[1] <= 10
-    _check(ok, field, value, "must be two rising numbers from 0.1 to 10, such as (0.75, 1.25)")
+    _check(ok, field, value, "must be low and high, from 0.1 to 10, such as (0.75, 1.25)")
 
 
 def _one_of(choices: Iterable[str]) -> Callable:
@@ -212,6 +212,18 @@ def _check_parts(config) -> None:
         raise ConfigError(
             f"config.only_train_cae_until={config.only_train_cae_until}: warm-up trains the CAE "
             "alone, so it must be 0 unless config.use_cae=True"
+        )
+    if config.use_cae and not config.cae.loss_weight:
+        _check(
+            config.use_cnn and not config.only_train_cae_until,
+            "cae.loss_weight",
+            config.cae.loss_weight,
+            "leaves the CAE alone, or warm-up, without a loss: must be above 0",
+        )
+    if config.cnn.logit_adjustment and config.train_data_expansion:
+        raise ConfigError(
+            f"config.cnn.logit_adjustment={config.cnn.logit_adjustment}: corrects the classes' "
+            "shares a second time beside config.train_data_expansion: leave one of them out"
         )
 
 

@@ -53,7 +53,7 @@ def _train_chunk(state, data, order, mask, key, start, lr_factors, *, joint, aug
     def one_step(state, step):
         number, indices, valid, factors = step
         images = data["image"][indices]
-        if aug:
+        if aug is not None:
             draws = augment.draw(jax.random.fold_in(key, number), *images.shape[:3], aug)
             images = augment.augment(images, draws, _dtype(state))
         else:

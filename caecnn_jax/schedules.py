@@ -22,7 +22,7 @@ def lr_factors(
     if config.use_cae:
         starts["cae"] = 0
     if config.use_cnn:
-        starts["cnn"] = config.only_train_cae_until
+        starts["cnn"] = min(config.only_train_cae_until, config.num_epoch)
     return {
         part: _factors(config, epoch - start, config.num_epoch - start, num_steps)
         for part, start in starts.items()

@@ -150,7 +150,10 @@ def cross_entropy(logits: jax.Array, labels: jax.Array) -> jax.Array:
 def losses(
     outputs: models.Outputs, batch: Batch, mask: jax.Array, objective: Objective = PLAIN_SUM
 ) -> tuple[jax.Array, Metrics]:
-    """What is minimised, and its two terms, unweighted, as batch means (nan for an absent part)."""
+    """What is minimised, and its two terms as batch means (nan for an absent part).
+
+    The terms are without the objective's weight, and with its logit offsets.
+    """
     total, metrics = 0.0, {"loss_cae": jnp.nan, "loss_cnn": jnp.nan}
     if outputs.reconstruction is not None:
         error = reconstruction_error(batch["image"], outputs.reconstruction)
@@ -159,6 +162,7 @@ def losses(
     if outputs.logits is not None:
         logits = outputs.logits
         if objective.logit_offsets is not None:
+            logits = logits.astype(jnp.promote_types(logits.dtype, jnp.float32))
             logits += jnp.asarray(objective.logit_offsets, logits.dtype)[None]
         error = cross_entropy(logits, batch["label"])
         metrics["loss_cnn"] = masked_mean(error, mask)

@@ -172,14 +172,21 @@ def _lock(workdir: epath.Path) -> Iterator[None]:
 def _check_config(
     workdir: epath.Path, saved: ml_collections.ConfigDict, given: ml_collections.ConfigDict
 ) -> None:
-    """A run may go on under its own config only, but for FREE_FIELDS and more epochs."""
+    """A run may go on under its own config only, but for FREE_FIELDS and more epochs.
+
+    More epochs only at a constant rate: another schedule would have been right from the start.
+    """
     saved, given = _flat(saved), _flat(given)
     differing = [
         f"config.{name} was {saved.get(name)!r} and is {given.get(name)!r}"
         for name in sorted(saved.keys() | given.keys())
         if name not in FREE_FIELDS
         and saved.get(name) != given.get(name)
-        and not (name == "num_epoch" and given[name] > saved[name])
+        and not (
+            name == "num_epoch"
+            and given[name] > saved[name]
+            and saved.get("lr_schedule") == "constant"
+        )
     ]
     if differing:
         raise WorkdirError(

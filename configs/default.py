@@ -37,8 +37,8 @@ def get_config(arg: str | None = None) -> ml_collections.ConfigDict:
     config.cnn.block_sizes = ((3, 32, True), (32, 64, True), (64, 128, True))
     config.cnn.opt = ml_collections.ConfigDict({"lr": 1e-5, "betas": (0.0, 0.999)})  # Adam
 
-    # tau > 0 adds tau * log(share of the class) to the logits in training, for rare classes without
-    # expansion; Menon et al. 2021.
+    # tau > 0 adds tau * log(share of the class) to the logits in training, and so in its loss_cnn,
+    # for rare classes without expansion; Menon et al. 2021.
     config.cnn.logit_adjustment = 0.0
 
     # The CAE. Blocks: (input channels, output channels); each halves or doubles the resolution.

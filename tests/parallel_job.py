@@ -18,6 +18,8 @@ from caecnn_jax import errors, logs, parallel, train  # noqa: E402
 
 def main(workdir: str, kind: str, *changes: str) -> int:
     config = tiny_config(kind, dtype="float64", save_img_per_epoch=0)
+    config.lr_schedule, config.lr_ramp_epochs = "cosine", 1
+    config.aug.max_shift = 2
     for change in changes:
         name, value = change.removeprefix("--config.").split("=")
         config[name] = ast.literal_eval(value)

@@ -129,6 +129,11 @@ def test_a_shift_moves_whole_pixels_down_and_right(images):
     whole = augment.normalize(images)
     np.testing.assert_allclose(moved[:, 2:, :-3], whole[:, :-2, 3:], atol=1e-5)
     np.testing.assert_allclose(moved[:, :2, :-3], whole[:, 2:0:-1, 3:], atol=1e-5)  # mirrored
+    # Turned by 90 degrees and then enlarged to twice its size, 2 down has become 4 right.
+    turned = drawn._replace(angle=jnp.full(8, 90.0), scale=jnp.full(8, 2.0))
+    down = turned._replace(shift=jnp.full((8, 2), jnp.array([[2, 0]])))
+    before, after = augmented(images, turned), augmented(images, down)
+    np.testing.assert_allclose(after[:, :, 4:], before[:, :, :-4], atol=1e-4)
 
 
 def test_a_hole_is_whole_and_inside_the_image():

@@ -258,6 +258,7 @@ def test_tuned_peer_augments_as_this_program(peers):
         scale=np.array([1, 1, 0.8, 1.2], np.float32),
         hole=np.array([False, True, False, True]),
         corner=np.array([[0, 0], [3, 5], [1, 1], [20, 0]]),
+        shift=np.zeros((4, 2), np.int32),
     )
     corner = np.where(draws.hole[:, None], draws.corner, -peers.HOLE)
     flip = np.where(draws.flip, -1.0, 1.0).astype(np.float32)

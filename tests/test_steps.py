@@ -170,8 +170,10 @@ def test_logit_adjustment_adds_the_log_of_each_class_share_in_training_alone():
     assert steps.make_objective(tiny_config("cnn")) == steps.PLAIN_SUM
     state = new_state("cnn")
     _, plain = steps.train_step(state, batch)
-    _, metrics = steps.train_step(state.replace(objective=objective), batch)
+    adjusting = state.replace(objective=objective)
+    _, metrics = steps.train_step(adjusting, batch)
     assert abs(float(metrics["loss_cnn"]) - float(plain["loss_cnn"])) > 1e-3
+    assert_equal(steps.eval_step(adjusting, batch).logits, steps.eval_step(state, batch).logits)
 
 
 def test_rate_factors_scale_each_parts_move(mixed):

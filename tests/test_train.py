@@ -3,6 +3,7 @@
 import json
 import signal
 
+import jax
 import numpy as np
 import pytest
 from conftest import KINDS, PROJECT, tiny_config
@@ -185,6 +186,7 @@ def test_a_run_stopped_by_signals_mid_epoch_ends_as_an_uninterrupted_one(
     times_asked, straight, tiny_data, tmp_path, monkeypatch
 ):
     config = {"batch_size": 16, "steps_per_call": 1, "do_cv": False}
+    config |= {"lr_schedule": "cosine", "lr_ramp_epochs": 1}  # both within the two epochs
     expected = contents(straight("mixed", **config))
     stop_after(monkeypatch, times_asked)
     stopped = train_through(
@@ -238,6 +240,46 @@ def test_history_keeps_every_epoch_of_every_run_while_one_goes_on(
     monkeypatch.undo()
     train.train_and_evaluate(config, tmp_path / "run", tiny_data)
     assert contents(tmp_path / "run") == contents(straight("cnn", num_epoch=3))
+
+
+def test_a_falling_rate_cannot_go_on_for_more_epochs(tiny_data, tmp_path):
+    config = config_of("cnn", lr_schedule="cosine", do_cv=False)
+    train.train_and_evaluate(config, tmp_path / "run", tiny_data)
+    config.num_epoch = 3
+    with pytest.raises(workdir.WorkdirError, match=r"config\.num_epoch was 2 and is 3"):
+        train.train_and_evaluate(config, tmp_path / "run", tiny_data)
+
+
+SETTINGS = {
+    "nothing": {},
+    "lr_schedule": {"lr_schedule": "cosine"},
+    "lr_ramp_epochs": {"lr_ramp_epochs": 1},
+    "aug": {"aug": {"max_shift": 4}},
+    "loss_weight": {"cae": {"loss_weight": 0.1}},
+    "logit_adjustment": {"cnn": {"logit_adjustment": 1.0}},
+}
+
+
+@pytest.fixture(scope="module")
+def trained_with(tmp_path_factory, tiny_data):
+    """What one joint epoch of few steps left, with each of SETTINGS."""
+    found = {}
+    jax.config.update("jax_disable_most_optimizations", True)  # each compiles anew
+    for name, changes in SETTINGS.items():
+        config = config_of("mixed", do_cv=False, num_epoch=1, only_train_cae_until=0)
+        config.train_data_expansion = {}
+        config.update(changes)
+        folder = tmp_path_factory.mktemp(name) / "run"
+        train.train_and_evaluate(config, folder, tiny_data)
+        saved = checkpoints.Checkpoints(epath.Path(folder / "test"), read_only=True)
+        found[name] = checkpoints.digest(saved.restore(1, train.saved_shapes(config)).arrays)
+    jax.config.update("jax_disable_most_optimizations", False)
+    return found
+
+
+@pytest.mark.slow
+def test_every_setting_reaches_training(trained_with):
+    assert len(set(trained_with.values())) == len(SETTINGS)
 
 
 def test_a_finished_run_says_so_and_loads_nothing(straight, monkeypatch, caplog):
