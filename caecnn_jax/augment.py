@@ -129,13 +129,15 @@ def bilinear(images: jax.Array, rows: jax.Array, columns: jax.Array) -> jax.Arra
     """
     batch, height, width, channels = images.shape
     top, left = jnp.floor(rows), jnp.floor(columns)
-    down, right = (rows - top)[..., None], (columns - left)[..., None]
+    # The barriers keep XLA from computing places and weights again for every channel.
+    weights = jax.lax.optimization_barrier((rows - top, columns - left))
+    down, right = (weight[..., None] for weight in weights)
     flat = images.reshape(batch, height * width, channels)
 
     def pixel(row_offset: int, column_offset: int) -> jax.Array:
         row = _mirror(top.astype(jnp.int32) + row_offset, height)
         column = _mirror(left.astype(jnp.int32) + column_offset, width)
-        index = (row * width + column).reshape(batch, -1, 1)
+        index = jax.lax.optimization_barrier((row * width + column).reshape(batch, -1, 1))
         taken = jnp.take_along_axis(flat, index, axis=1, mode="promise_in_bounds")
         return taken.reshape(*rows.shape, channels).astype(rows.dtype)
 
