@@ -209,7 +209,7 @@ def _in_rows(v, x):
 
 def _sum(rows, x, weight=None):
     """Sum [C] of the rows of `x` [B, H, W, C] over all but the channels, images by `weight` [B]."""
-    weight = jnp.ones(len(x), rows.dtype) if weight is None else weight
+    weight = jnp.ones(x.shape[0], rows.dtype) if weight is None else weight
     columns = jnp.repeat(weight, x.shape[1]) @ rows
     return columns.reshape(x.shape[2:]).sum(0)
 

@@ -137,7 +137,7 @@ def masked_mean(values: jax.Array, mask: jax.Array) -> jax.Array:
 
 def reconstruction_error(images: jax.Array, reconstruction: jax.Array) -> jax.Array:
     """Squared error of each image, float [B], a mean over its pixels and channels."""
-    error = (reconstruction.astype(images.dtype) - images).reshape(len(images), -1)
+    error = (reconstruction.astype(images.dtype) - images).reshape(images.shape[0], -1)
     return jnp.square(error).mean(axis=1)
 
 
