@@ -1,6 +1,6 @@
 r"""What each setting of configs/best.py is worth, judged on images held out of the training set.
 
-Run:     python benchmarks/ablation.py [--only best NAME ...] [--epochs 6] [--seeds 0 1]
+Run:     python benchmarks/ablation.py [--only best NAME ...] [--epochs 5] [--seeds 0 1]
 Writes:  benchmarks/results/ablation.json and .md; run folders in runs/ablation/.
 Resume:  the same command goes on where it was stopped; the results hold what was asked for.
 
@@ -118,7 +118,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--only", nargs="+", choices=VARIATIONS, default=list(VARIATIONS))
-    parser.add_argument("--epochs", type=int, default=6)
+    parser.add_argument("--epochs", type=int, default=5)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     args = parser.parse_args()
 
