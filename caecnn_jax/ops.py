@@ -14,8 +14,8 @@ jaxlib 0.10.2, two cores), and what is done about it here:
 - that kernel gathers the windows of few channels one value at a time: `_cpu_conv` gives it more;
 - the gradient of a max-pool (`select_and_scatter`) becomes a five-operand reduce-window and a
   scatter, a third of the step: `max_pool` remembers where in each window its maximum was;
-- sums over images, rows and columns are slower than the products with a vector that compute them,
-  and few channels fill no vector register: `batch_norm` and `add_bias`.
+- sums over images, rows and columns go channel by channel, and few channels fill no vector
+  register: `batch_norm` and `add_bias` work on rows of all columns' channels.
 
 Every function takes `plain`, by default true anywhere but on CPU, where it leaves the work to XLA.
 """
@@ -209,9 +209,11 @@ def _in_rows(v, x):
 
 def _sum(rows, x, weight=None):
     """Sum [C] of the rows of `x` [B, H, W, C] over all but the channels, images by `weight` [B]."""
-    weight = jnp.ones(x.shape[0], rows.dtype) if weight is None else weight
-    columns = jnp.repeat(weight, x.shape[1]) @ rows
-    return columns.reshape(x.shape[2:]).sum(0)
+    if weight is None:
+        columns = rows.sum(0)
+    else:
+        columns = weight @ rows.reshape(x.shape[0], x.shape[1], -1).sum(1)
+    return _once(columns).reshape(x.shape[2:]).sum(0)
 
 
 def add_bias(x, bias, plain=None):
