@@ -1,6 +1,6 @@
 r"""What each setting of configs/best.py is worth, judged on images held out of the training set.
 
-Run:     python benchmarks/ablation.py [--only best NAME ...] [--epochs 5] [--seeds 0 1]
+Run:     python benchmarks/ablation.py [--only best NAME ...] [--epochs 4] [--seeds 0 1]
 Writes:  benchmarks/results/ablation.json and .md; run folders in runs/ablation/.
 Resume:  the same command goes on where it was stopped; the results hold what was asked for.
 
@@ -11,6 +11,7 @@ set; the rare classes are cut to 2,500 of the 4,500 images left. A variation cha
 import argparse
 import json
 import pathlib
+import re
 import statistics
 import sys
 
@@ -118,7 +119,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--only", nargs="+", choices=VARIATIONS, default=list(VARIATIONS))
-    parser.add_argument("--epochs", type=int, default=5)
+    parser.add_argument("--epochs", type=int, default=4)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     args = parser.parse_args()
 
@@ -130,7 +131,8 @@ def main() -> None:
         results = []
         for seed in args.seeds:
             config = variation_config(name, args.epochs, seed)
-            folder = ROOT / "runs" / "ablation" / f"{name.replace(' ', '_')}-{args.epochs}-{seed}"
+            stem = re.sub(r"\W+", "_", name)
+            folder = ROOT / "runs" / "ablation" / f"{stem}-{args.epochs}-{seed}"
             results.append(train.train_and_evaluate(config, folder, data)["test"])
         rows.append(row(name, num_parameters(config), results))
     environment = about.environment()
