@@ -68,13 +68,13 @@ def get_config(arg: str | None = None) -> ml_collections.ConfigDict:
 
     # How it runs; nothing here changes what is trained.
     config.steps_per_call = 0  # training steps per compiled call; 0: 8 on CPU, 100 elsewhere
-    config.folds_side_by_side = False  # True: the folds train as one program (README, "Speed")
+    config.folds_side_by_side = False  # True: the folds train as one program; slower on CPU
     config.keep_checkpoints = 2  # latest epochs kept beside the best one
     return quick(config) if _is_quick(arg) else config
 
 
 def quick(config: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
-    """Cuts an experiment down to about five minutes on two CPU cores, in place."""
+    """Cuts an experiment down to at most about five minutes on two CPU cores, in place."""
     config.is_local = True
     config.num_epoch = 20
     config.only_train_cae_until = min(config.only_train_cae_until, 2)
