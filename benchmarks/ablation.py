@@ -38,14 +38,12 @@ VARIATIONS = {
         "cnn": {"block_sizes": ((3, 58, True), (64, 100, True), (100, 148, True))}
     },
     "the reference's augmentation": {"aug": REFERENCE.aug.to_dict()},
-    "no holes": {"aug": {"hole_probability": 0.0}},
     "a constant learning rate": {"lr_schedule": "constant"},
     "the reference's rates and betas": {
         part: {"opt": REFERENCE[part].opt.to_dict()} for part in ("cae", "cnn")
     },
     "no expansion": NO_EXPANSION,
     "logit adjustment for expansion": NO_EXPANSION | {"cnn": {"logit_adjustment": 1.0}},
-    "a tenth of the reconstruction loss": {"cae": {"loss_weight": 0.1}},
 }
 
 

@@ -76,6 +76,10 @@ def train_runs(
         run.clean_up(config.keep_checkpoints)
         if parallel.is_writer():
             run.start()
+    if config.folds_side_by_side and jax.default_backend() == "cpu":
+        logging.warning(
+            "config.folds_side_by_side=True: on CPU folds train faster one after another"
+        )
     groups = list(grouped(journals, config))
     for members in groups:
         if not all(trainer.has_ended(run, config) for run in members):
