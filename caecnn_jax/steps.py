@@ -141,9 +141,16 @@ def reconstruction_error(images: jax.Array, reconstruction: jax.Array) -> jax.Ar
     return jnp.square(error).mean(axis=1)
 
 
-def cross_entropy(logits: jax.Array, labels: jax.Array) -> jax.Array:
-    """Cross-entropy of each image, float [B], from logits [B, 10] and int labels [B]."""
+def cross_entropy(
+    logits: jax.Array, labels: jax.Array, offsets: tuple[float, ...] | None = None
+) -> jax.Array:
+    """Cross-entropy of each image, float [B], from logits [B, 10] and int labels [B].
+
+    `offsets`, a number a class, are added to the logits.
+    """
     logits = logits.astype(jnp.promote_types(logits.dtype, jnp.float32))
+    if offsets is not None:
+        logits += jnp.asarray(offsets, logits.dtype)[None]
     return optax.softmax_cross_entropy_with_integer_labels(logits, labels)
 
 
@@ -160,11 +167,7 @@ def losses(
         metrics["loss_cae"] = masked_mean(error, mask)
         total += objective.reconstruction_weight * metrics["loss_cae"]
     if outputs.logits is not None:
-        logits = outputs.logits
-        if objective.logit_offsets is not None:
-            logits = logits.astype(jnp.promote_types(logits.dtype, jnp.float32))
-            logits += jnp.asarray(objective.logit_offsets, logits.dtype)[None]
-        error = cross_entropy(logits, batch["label"])
+        error = cross_entropy(outputs.logits, batch["label"], objective.logit_offsets)
         metrics["loss_cnn"] = masked_mean(error, mask)
         total += metrics["loss_cnn"]
     return total, metrics

@@ -174,7 +174,7 @@ def _check_config(
 ) -> None:
     """A run may go on under its own config only, but for FREE_FIELDS and more epochs.
 
-    More epochs only at a constant rate: another schedule would have been right from the start.
+    More epochs only at a constant learning rate: a falling one would have fallen more slowly.
     """
     saved, given = _flat(saved), _flat(given)
     differing = [
