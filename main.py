@@ -11,7 +11,8 @@ report     python main.py --mode report --workdir runs/mixed
 from absl import flags
 from ml_collections import config_flags
 
-from caecnn_jax import command_line, errors, logs, modes
+from caecnn_jax import command_line, errors, modes
+from caecnn_jax.records import logs
 
 MODES = ("train", "evaluate", "predict", "export", "report")
 CONFIG = config_flags.DEFINE_config_file(

@@ -21,7 +21,10 @@ import numpy as np
 ROOT = pathlib.Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT))
 
-from caecnn_jax import about, dataset, logs, models, parallel, steps, train  # noqa: E402
+from caecnn_jax.data import dataset  # noqa: E402
+from caecnn_jax.networks import models  # noqa: E402
+from caecnn_jax.records import about, logs  # noqa: E402
+from caecnn_jax.training import devices, steps, train  # noqa: E402
 from configs import best, default, mixed  # noqa: E402
 
 RESULTS = ROOT / "benchmarks" / "results"
@@ -122,7 +125,7 @@ def main() -> None:
     args = parser.parse_args()
 
     logs.to_console("INFO")
-    parallel.start("float32")
+    devices.start("float32")
     data = held_out(dataset.load("auto", None))
     rows = []
     for name in args.only:

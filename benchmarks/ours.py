@@ -8,8 +8,8 @@ import jax
 
 from benchmarks import worker
 from caecnn_jax import config as config_lib
-from caecnn_jax import parallel
-from caecnn_jax.group import EVAL_BATCH_SIZE, Group
+from caecnn_jax.training import devices
+from caecnn_jax.training.group import EVAL_BATCH_SIZE, Group
 
 
 class Ours:
@@ -20,7 +20,7 @@ class Ours:
         self.config = importlib.import_module(f"configs.{config}").get_config()
         self.config.update(fields)
         config_lib.validate(self.config)
-        parallel.start(self.config.dtype)
+        devices.start(self.config.dtype)
         data = worker.random_data()
         splits = worker.fold_splits(self.config, data)
         self.group = Group(

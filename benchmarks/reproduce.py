@@ -16,8 +16,9 @@ import sys
 ROOT = pathlib.Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT))
 
-from caecnn_jax import about, logs, parallel, train  # noqa: E402
-from caecnn_jax import workdir as workdir_lib  # noqa: E402
+from caecnn_jax.records import about, logs  # noqa: E402
+from caecnn_jax.records import workdir as workdir_lib  # noqa: E402
+from caecnn_jax.training import devices, train  # noqa: E402
 from configs import cnn, cnn_oversampled, cnn_small_data, code, mixed  # noqa: E402
 
 PUBLISHED = json.loads((ROOT / "benchmarks" / "published.json").read_text())
@@ -127,7 +128,7 @@ def main() -> None:
     args = parser.parse_args()
 
     logs.to_console("INFO")
-    parallel.start("float32")
+    devices.start("float32")
     rows = []
     for name in args.only:
         folder = ROOT / "runs" / f"reproduce-{args.name}" / name

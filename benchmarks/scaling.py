@@ -25,7 +25,9 @@ import jax.numpy as jnp
 from jax.sharding import NamedSharding, PartitionSpec
 
 from benchmarks import worker
-from caecnn_jax import augment, models, ops, parallel, steps
+from caecnn_jax.data import augment
+from caecnn_jax.networks import models, ops
+from caecnn_jax.training import steps
 
 DEVICES = 8  # simulated ones
 BATCH_SIZES = [64 * 2**power for power in range(9)]  # 64 .. 16,384 images
@@ -96,7 +98,7 @@ class Cost:
         return total, max(limits, key=limits.get)
 
 
-def compile_step(config, batch_size: int, devices: int):
+def compile_step(config, batch_size: int, num_devices: int):
     """The joint step, augmentation included, compiled for a batch over simulated devices."""
     model = models.from_config(config)
     dtype = jnp.dtype(config.dtype)
@@ -105,7 +107,7 @@ def compile_step(config, batch_size: int, devices: int):
         images = augment.augment(images, augment.draw(key, *images.shape[:3]), dtype)
         return steps.train_step(state, {"image": images, "label": labels, "mask": mask})
 
-    mesh = parallel.make_mesh() if devices > 1 else None
+    mesh = devices.make_mesh() if num_devices > 1 else None
 
     def shaped(shape, kind, *axes):
         sharding = mesh and NamedSharding(mesh, PartitionSpec(*axes))

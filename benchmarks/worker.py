@@ -15,7 +15,7 @@ import sys
 
 import numpy as np
 
-from caecnn_jax import dataset, sampling
+from caecnn_jax.data import dataset, sampling
 
 PROJECT = pathlib.Path(__file__).resolve().parent.parent
 PHASES = ("warmup", "joint", "evaluate")

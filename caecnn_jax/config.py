@@ -7,7 +7,9 @@ from collections.abc import Callable, Iterable
 
 import ml_collections
 
-from caecnn_jax import dataset, errors, sampling, schedules
+from caecnn_jax import errors
+from caecnn_jax.data import dataset, sampling
+from caecnn_jax.training import schedules
 
 IMAGE_SIZE, IMAGE_CHANNELS = 32, 3  # pixels, height and width
 # Far above any use, and low enough to fail here, not in memory: of a block, and of an expansion.

@@ -18,11 +18,12 @@ def train(config: ml_collections.ConfigDict | None, workdir: str, distributed: b
     from caecnn_jax import config as config_lib
 
     config_lib.validate(config)
-    from caecnn_jax import metrics, parallel
-    from caecnn_jax import train as train_lib
-    from caecnn_jax import workdir as workdir_lib
+    from caecnn_jax.records import workdir as workdir_lib
+    from caecnn_jax.results import metrics
+    from caecnn_jax.training import devices
+    from caecnn_jax.training import train as train_lib
 
-    parallel.start(config.dtype, distributed)
+    devices.start(config.dtype, distributed)
     results = train_lib.train_and_evaluate(config, workdir)
     print(f"\n{metrics.summary_table(results)}")
     folder = workdir_lib.resolve(workdir)
@@ -32,8 +33,8 @@ def train(config: ml_collections.ConfigDict | None, workdir: str, distributed: b
 
 def evaluate(workdir: str, fold: str | None, checkpoint: str, split: str | None) -> int:
     """Evaluates a checkpoint and prints the result."""
-    from caecnn_jax import evaluate as evaluate_lib
-    from caecnn_jax import metrics
+    from caecnn_jax.results import evaluate as evaluate_lib
+    from caecnn_jax.results import metrics
 
     folder = _start(workdir)
     stem, result = evaluate_lib.evaluate(folder, fold, split, checkpoint)
@@ -50,7 +51,7 @@ def predict(
     save_reconstructions: bool,
 ) -> int:
     """Predicts what image files show; 1 where some could not be read."""
-    from caecnn_jax import predict as predict_lib
+    from caecnn_jax.results import predict as predict_lib
 
     folder = _start(workdir)
     text, num_skipped = predict_lib.predict(
@@ -64,7 +65,7 @@ def export(workdir: str, fold: str | None, checkpoint: str, output: str | None) 
     """Writes the model into a file for use elsewhere."""
     if not output:
         raise errors.UserError("--output is missing: name the file; FILE.npz is for PyTorch")
-    from caecnn_jax import export as export_lib
+    from caecnn_jax.results import export as export_lib
 
     folder = _start(workdir)
     print(f"written to {export_lib.write(folder, output, fold, checkpoint)}")
@@ -73,9 +74,9 @@ def export(workdir: str, fold: str | None, checkpoint: str, output: str | None) 
 
 def report(workdir: str, runs: Sequence[str]) -> int:
     """Writes the report of the run, or the comparison of `runs` if there are any."""
-    from caecnn_jax import compare
-    from caecnn_jax import report as report_lib
-    from caecnn_jax import workdir as workdir_lib
+    from caecnn_jax.records import workdir as workdir_lib
+    from caecnn_jax.reports import compare
+    from caecnn_jax.reports import report as report_lib
 
     folder = workdir_lib.resolve(workdir)
     if runs:
@@ -88,9 +89,9 @@ def report(workdir: str, runs: Sequence[str]) -> int:
 
 def _start(workdir: str):
     """The run's folder, with the devices started for its dtype."""
-    from caecnn_jax import parallel
-    from caecnn_jax import workdir as workdir_lib
+    from caecnn_jax.records import workdir as workdir_lib
+    from caecnn_jax.training import devices
 
     folder = workdir_lib.resolve(workdir)
-    parallel.start(workdir_lib.read_config(folder).dtype)
+    devices.start(workdir_lib.read_config(folder).dtype)
     return folder

@@ -17,7 +17,7 @@ from PIL import Image, ImageFilter
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from caecnn_jax import figures  # noqa: E402
+from caecnn_jax.records import figures  # noqa: E402
 from configs import code, mixed  # noqa: E402
 
 INK, MUTED, PAPER = (figures.COLORS[name] for name in ("ink", "muted", "paper"))

@@ -15,7 +15,11 @@ import numpy as np
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from caecnn_jax import dataset, errors, figures, predict, report, runs, workdir  # noqa: E402
+from caecnn_jax import errors  # noqa: E402
+from caecnn_jax.data import dataset  # noqa: E402
+from caecnn_jax.records import figures, runs, workdir  # noqa: E402
+from caecnn_jax.reports import report  # noqa: E402
+from caecnn_jax.results import predict  # noqa: E402
 
 
 def reconstructions(folder: pathlib.Path, fold: str | None) -> bytes:

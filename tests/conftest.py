@@ -1,60 +1,12 @@
-"""What the tests share: small data shaped like CIFAR-10, and tiny configs of every kind."""
+"""Fixtures that the tests share."""
 
-import os
 import pathlib
 
 import jax
-import numpy as np
 import pytest
+from builders import PROJECT, make_data, tiny_config
 
-from caecnn_jax import dataset
-from configs import default
-
-PROJECT = pathlib.Path(__file__).parent.parent
-KINDS = ("cae", "cnn", "code", "mixed")
-
-
-def prepared_data_dir() -> str | None:
-    """The prepared CIFAR-10 that is at hand, or None."""
-    folder = pathlib.Path(os.environ.get("TFDS_DATA_DIR", "~/tensorflow_datasets")).expanduser()
-    return str(folder) if (folder / "cifar10" / "3.0.2" / "dataset_info.json").exists() else None
-
-
-def tiny_config(kind: str = "mixed", **changes):
-    """A config of the kind with few channels and two epochs, for `tiny_data`."""
-    config = default.get_config()
-    config.use_cae = kind != "cnn"
-    config.use_cnn = kind != "cae"
-    config.cae.enc_block_sizes, config.cae.dec_block_sizes = ((3, 2),), ((2, 3),)
-    config.cnn.block_sizes = ((3, 4, True), (4, 6, True))
-    if kind == "mixed":
-        config.cnn.use_mixed_input = True
-        config.cnn.block_sizes = ((3, 4, True), (6, 6, True))
-    if kind == "code":
-        config.cnn.input_resolution = 16
-        config.cnn.block_sizes = ((2, 4, False), (4, 6, True))
-    config.only_train_cae_until = 1 if kind in ("code", "mixed") else 0
-    config.train_data_regulation = {"bird": 12, "deer": 12, "truck": 12}
-    config.train_data_expansion = {"bird": 6, "deer": 6, "truck": 6}
-    config.num_folds = 2
-    config.num_epoch = 2
-    config.batch_size = 32
-    config.cnn.opt.lr = config.cae.opt.lr = 1e-2
-    config.update(changes)
-    return config
-
-
-def make_data(per_class: int = 20, test_per_class: int = 5) -> dataset.Dataset:
-    """Images that a network can tell apart: each class has a colour, and noise over it."""
-    rng = np.random.default_rng(0)
-    classes = len(dataset.CLASS_NAMES)
-    labels = np.concatenate(
-        [rng.permutation(np.repeat(np.arange(classes), n)) for n in (per_class, test_per_class)]
-    ).astype(np.int32)
-    colours = rng.integers(0, 256, (classes, 1, 1, 3))
-    noise = rng.integers(-60, 61, (len(labels), 32, 32, 3))
-    images = np.clip(colours[labels] + noise, 0, 255).astype(np.uint8)
-    return dataset.Dataset(images, labels, per_class * classes, dataset.CLASS_NAMES)
+from caecnn_jax.data import dataset
 
 
 @pytest.fixture(scope="session")
@@ -74,7 +26,7 @@ def quick_compilation():
 @pytest.fixture(scope="session")
 def trained_run(tiny_data, tmp_path_factory) -> pathlib.Path:
     """The folder of a run of the tiny mixed config on the tiny data, two folds and test."""
-    from caecnn_jax import train  # only tests that train pay for the import
+    from caecnn_jax.training import train  # only tests that train pay for the import
 
     folder = tmp_path_factory.mktemp("trained") / "mixed"
     jax.config.update("jax_disable_most_optimizations", True)

@@ -11,9 +11,11 @@ import sys
 
 sys.path[:0] = [str(pathlib.Path(__file__).parent.parent), str(pathlib.Path(__file__).parent)]
 
-from conftest import make_data, tiny_config  # noqa: E402
+from builders import make_data, tiny_config  # noqa: E402
 
-from caecnn_jax import errors, logs, parallel, train  # noqa: E402
+from caecnn_jax import errors  # noqa: E402
+from caecnn_jax.records import logs  # noqa: E402
+from caecnn_jax.training import devices, train  # noqa: E402
 
 
 def main(workdir: str, kind: str, *changes: str) -> int:
@@ -24,7 +26,7 @@ def main(workdir: str, kind: str, *changes: str) -> int:
         name, value = change.removeprefix("--config.").split("=")
         config[name] = ast.literal_eval(value)
     logs.to_console("INFO")
-    parallel.start(config.dtype, distributed="JAX_COORDINATOR_ADDRESS" in os.environ)
+    devices.start(config.dtype, distributed="JAX_COORDINATOR_ADDRESS" in os.environ)
     try:
         train.train_and_evaluate(config, workdir, make_data())
     except errors.Interrupted as stop:

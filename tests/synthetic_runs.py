@@ -9,7 +9,7 @@ import subprocess
 import numpy as np
 from PIL import Image
 
-from caecnn_jax import figures, runs
+from caecnn_jax.records import figures, runs
 
 CLASSES = ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"]
 RARE = {"bird": 2500, "deer": 2500, "truck": 2500}

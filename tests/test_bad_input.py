@@ -18,12 +18,14 @@ import numpy as np
 import pytest
 from absl import logging
 from absl.testing import flagsaver
-from conftest import KINDS, tiny_config
+from builders import KINDS, tiny_config
 from hypothesis import strategies as st
 
 import main
 from caecnn_jax import config as config_lib
-from caecnn_jax import dataset, models, parallel, sampling, steps
+from caecnn_jax.data import dataset, sampling
+from caecnn_jax.networks import models
+from caecnn_jax.training import devices, steps
 
 PROJECT = pathlib.Path(__file__).parent.parent
 
@@ -34,7 +36,7 @@ def command(monkeypatch, tmp_path, capsys):
 
     No device is started, and a name in {braces} stands for a path below tmp_path.
     """
-    monkeypatch.setattr(parallel, "start", lambda *args: None)
+    monkeypatch.setattr(devices, "start", lambda *args: None)
     monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path / "no-data"))
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "no-cache"))
     monkeypatch.chdir(PROJECT)

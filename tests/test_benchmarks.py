@@ -248,7 +248,7 @@ def test_peers_train_as_the_reference_does(peers):
 def test_tuned_peer_augments_as_this_program(peers):
     import torch
 
-    from caecnn_jax import augment
+    from caecnn_jax.data import augment
 
     rng = np.random.default_rng(0)
     images = rng.integers(0, 256, (4, 32, 32, 3), np.uint8)

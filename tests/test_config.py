@@ -2,7 +2,7 @@
 
 import ml_collections
 import pytest
-from conftest import KINDS, tiny_config
+from builders import KINDS, tiny_config
 
 from caecnn_jax import config as config_lib
 

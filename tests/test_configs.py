@@ -12,9 +12,9 @@ from caecnn_jax import config as config_lib
 from configs import default, from_json
 
 PROJECT = pathlib.Path(__file__).parent.parent
-DATA = PROJECT / "tests" / "data"
+DATA = PROJECT / "tests" / "golden"
 # Every config but from_json.py, which needs a file.
-NAMES = sorted({path.stem for path in (PROJECT / "configs").glob("*.py")} - {"from_json"})
+NAMES = sorted({path.stem for path in (PROJECT / "configs").glob("*.py")} - {"__init__", "from_json"})
 RARE = {"bird": 2500, "deer": 2500, "truck": 2500}
 MORE = {"bird": 2000, "deer": 2000, "truck": 2000}
 

@@ -8,10 +8,12 @@ import subprocess
 
 import numpy as np
 import pytest
-from conftest import tiny_config
+from builders import tiny_config
 from etils import epath
 
-from caecnn_jax import board, checkpoints, journal, report, train, workdir
+from caecnn_jax.records import board, checkpoints, journal, workdir
+from caecnn_jax.reports import report
+from caecnn_jax.training import train
 
 
 @pytest.fixture(autouse=True)

@@ -1,7 +1,7 @@
 """Three kills of the real program; tests/stress/kill_resume.py makes as many as asked for."""
 
 import pytest
-from conftest import prepared_data_dir
+from builders import prepared_data_dir
 from stress import kill_resume
 
 

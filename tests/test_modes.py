@@ -8,7 +8,7 @@ import sys
 import jax
 import numpy as np
 import pytest
-from conftest import prepared_data_dir
+from builders import prepared_data_dir
 from PIL import Image
 
 

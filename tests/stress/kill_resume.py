@@ -140,8 +140,9 @@ def contents(workdir: pathlib.Path) -> dict[str, object]:
     sys.path.insert(0, str(PROJECT))
     from etils import epath
 
-    from caecnn_jax import checkpoints, train
-    from caecnn_jax import workdir as workdir_lib
+    from caecnn_jax.records import checkpoints
+    from caecnn_jax.records import workdir as workdir_lib
+    from caecnn_jax.training import train
 
     found: dict[str, object] = {}
     shapes = train.saved_shapes(workdir_lib.read_config(epath.Path(workdir)))

@@ -1,0 +1,1 @@
+"""Functions of arrays: the networks, what they are made of, their losses and weights."""

@@ -1,0 +1,1 @@
+"""What a run leaves, and who writes and reads it."""

@@ -1,0 +1,207 @@
+"""A run's folder: what lies where, written so that no file is ever seen half-written.
+
+Paths are `epath`, so that a folder may be a bucket; the lock needs a local one.
+"""
+
+import contextlib
+import fcntl
+import json
+import os
+import re
+from collections.abc import Iterator
+
+import ml_collections
+from etils import epath
+
+from caecnn_jax import config as config_lib
+from caecnn_jax import errors
+from caecnn_jax.records import logs
+
+# These may differ when a run goes on: they do not change what was trained so far.
+FREE_FIELDS = (
+    "data_dir",
+    "data_source",
+    "folds_side_by_side",
+    "keep_checkpoints",
+    "save_img_per_epoch",
+    "steps_per_call",
+)
+
+
+class WorkdirError(errors.UserError):
+    """A folder that cannot be written, is in use, or holds another run."""
+
+
+def resolve(path: str | os.PathLike) -> epath.Path:
+    """The folder as an absolute path, which Orbax asks for; addresses of buckets stay as given."""
+    path = os.fspath(path)
+    return epath.Path(path) if "://" in path else epath.Path(os.path.abspath(path))
+
+
+@contextlib.contextmanager
+def writing(path: epath.Path) -> Iterator[None]:
+    """Turns a disk's failure while `path` is written into a WorkdirError with path and remedy."""
+    try:
+        yield
+    except OSError as error:
+        raise WorkdirError(_failure(path, error.strerror or str(error))) from error
+    except (ValueError, RuntimeError) as error:
+        # So Orbax's storage, tensorstore, reports what the system said.
+        code = re.search(r"os_error_code='(\d+)'", str(error))
+        if code is None:
+            raise
+        raise WorkdirError(_failure(path, os.strerror(int(code[1])))) from error
+
+
+def _failure(path: epath.Path, reason: str) -> str:
+    return (
+        f"cannot write {path}: {reason}; what was saved before is whole: see to the disk, then "
+        "give the same command again"
+    )
+
+
+def write_bytes(path: epath.Path, content: bytes) -> None:
+    """Writes aside and renames, so that `path` holds the old content or the new, whole.
+
+    Raises WorkdirError when the disk does not take it.
+    """
+    aside = path.with_name(f".{path.name}.partial")
+    with writing(path):
+        aside.write_bytes(content)
+        aside.replace(path)
+
+
+def write_json(path: epath.Path, value) -> None:
+    """Writes `value` as JSON text; NaN is refused, since it is no JSON."""
+    write_bytes(path, (json.dumps(value, indent=2, allow_nan=False) + "\n").encode())
+
+
+def read_json(path: epath.Path):
+    """The value in a JSON file of a run; raises WorkdirError when it is missing or damaged."""
+    try:
+        return json.loads(path.read_text())
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise WorkdirError(f"cannot read {path}: {error}; train again to write it") from error
+
+
+def read_config(workdir: epath.Path) -> ml_collections.ConfigDict:
+    """The run's own config; raises WorkdirError or ConfigError when there is no valid one."""
+    path = workdir / "config.json"
+    if not path.exists():
+        raise WorkdirError(f"{workdir} holds no run: there is no config.json; check --workdir")
+    try:
+        return config_lib.from_json(path.read_text())
+    except (config_lib.ConfigError, UnicodeDecodeError) as error:
+        raise config_lib.ConfigError(f"{path}: {error}") from error
+
+
+def write_history(workdir: epath.Path, records: list[dict]) -> None:
+    """Writes history.jsonl anew: a line a record, without its confusion matrix."""
+    lines = [
+        json.dumps({name: item for name, item in record.items() if name != "confusion_matrix"})
+        for record in records
+    ]
+    write_bytes(workdir / "history.jsonl", "".join(line + "\n" for line in lines).encode())
+
+
+def check_present(workdir: epath.Path) -> None:
+    """Raises WorkdirError when the folder is gone, which Orbax would make anew without a word."""
+    if not (workdir / "config.json").exists():
+        raise WorkdirError(
+            f"{workdir} has vanished while it was written to: bring it back, then give the same "
+            "command again"
+        )
+
+
+@contextlib.contextmanager
+def claim(
+    workdir: epath.Path, config: ml_collections.ConfigDict, writes: bool = True
+) -> Iterator[bool]:
+    """Holds the folder for this process: makes it, locks it, checks and saves its config.json.
+
+    Yields whether the run in it is finished. With `writes=False`, for the processes of a job that
+    only read, nothing is made, locked or saved. Raises WorkdirError when the folder cannot be
+    written, another process trains in it, or it holds a run of another config.
+    """
+    with contextlib.ExitStack() as stack:
+        if writes:
+            _make(workdir)
+            if "://" not in str(workdir):  # a bucket can be neither locked nor appended to
+                stack.enter_context(_lock(workdir))
+                stack.enter_context(logs.to_file(workdir / "train.log"))
+        finished = False
+        if (workdir / "config.json").exists():
+            saved = read_config(workdir)
+            _check_config(workdir, saved, config)
+            finished = (workdir / "metrics.json").exists() and saved.num_epoch == config.num_epoch
+        if writes and not finished:
+            # These tell of fewer epochs than are asked for now. They go before the config changes.
+            for name in ("metrics.json", "report.html"):
+                (workdir / name).unlink(missing_ok=True)
+            write_bytes(workdir / "config.json", config_lib.to_json(config).encode())
+        yield finished
+
+
+def _make(workdir: epath.Path) -> None:
+    try:
+        with writing(workdir):
+            workdir.mkdir(parents=True, exist_ok=True)
+    except WorkdirError as error:
+        if isinstance(error.__cause__, FileExistsError | NotADirectoryError):
+            raise WorkdirError(
+                f"{workdir} cannot be a folder, for a file is in its place: choose another "
+                "--workdir"
+            ) from error
+        raise
+
+
+@contextlib.contextmanager
+def _lock(workdir: epath.Path) -> Iterator[None]:
+    """An advisory lock that the kernel lets go when the process ends, however it ends."""
+    with contextlib.ExitStack() as stack:
+        with writing(workdir):
+            file = stack.enter_context(open(workdir / ".lock", "a"))
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                raise WorkdirError(
+                    f"another process trains in {workdir}: wait for it or choose another --workdir"
+                ) from error
+        yield
+
+
+def _check_config(
+    workdir: epath.Path, saved: ml_collections.ConfigDict, given: ml_collections.ConfigDict
+) -> None:
+    """A run may go on under its own config only, but for FREE_FIELDS and more epochs.
+
+    More epochs only at a constant learning rate: a falling one would have fallen more slowly.
+    """
+    saved, given = _flat(saved), _flat(given)
+    differing = [
+        f"config.{name} was {saved.get(name)!r} and is {given.get(name)!r}"
+        for name in sorted(saved.keys() | given.keys())
+        if name not in FREE_FIELDS
+        and saved.get(name) != given.get(name)
+        and not (
+            name == "num_epoch"
+            and given[name] > saved[name]
+            and saved.get("lr_schedule") == "constant"
+        )
+    ]
+    if differing:
+        raise WorkdirError(
+            f"{workdir} holds a run of another config: {'; '.join(differing)}; give the same "
+            "values to continue it, or another --workdir"
+        )
+
+
+def _flat(config: ml_collections.ConfigDict) -> dict:
+    """{dotted name: value} of all fields."""
+    flat = {}
+    for name, value in config.items():
+        if isinstance(value, ml_collections.ConfigDict):
+            flat |= {f"{name}.{inner}": item for inner, item in _flat(value).items()}
+        else:
+            flat[name] = value
+    return flat

@@ -1,0 +1,1 @@
+"""Pages for people, from what runs left; no figure is computed here."""

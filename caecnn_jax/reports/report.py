@@ -1,0 +1,280 @@
+"""The report of a run: reads the run's folder and writes report.html, one self-contained file."""
+
+import base64
+import collections
+import io
+import math
+import re
+import statistics
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import jinja2
+import numpy as np
+from etils import epath
+from PIL import Image
+
+from caecnn_jax.records import figures, runs
+from caecnn_jax.records import workdir as workdir_lib
+
+NUM_RECONSTRUCTIONS = 6  # epochs shown; all are in the folder images/
+HEADLINE = {"accuracy": "accuracy", "macro_f1": "macro F1", "loss_cae": "reconstruction loss"}
+ReportError = runs.ReportError
+
+
+def write(workdir: epath.PathLike) -> epath.Path:
+    """Writes report.html into the run's folder and returns its path."""
+    run = runs.read(workdir)
+    return write_page(run.workdir / "report.html", "report.html.jinja", page(run))
+
+
+def page(run: runs.Run) -> dict[str, Any]:
+    """Everything that the template shows, by the template's names."""
+    everything = [record for records in run.history.values() for record in records]
+    curves = {
+        name: figures.svg(
+            figures.draw_learning_curves(records, limits_from=everything),
+            f"Learning curves of {title(name)}",
+        )
+        for name, records in run.history.items()
+    }
+    matrices = {
+        part: figures.svg(
+            figures.draw_confusion_matrix(matrix, run.class_names), f"Confusion matrix, {part}"
+        )
+        for part, matrix in confusion_matrices(run).items()
+    }
+    return {
+        "run": run,
+        "headline": headline(run),
+        "rows": result_rows(run),
+        "per_class_bars": per_class_bars(run),
+        "curves": curves,
+        "matrices": matrices,
+        "pictures": reconstructions(run),
+        "count_groups": count_groups(run.info.get("class_counts") or {}),
+        "environment": run.info.get("environment") or {},
+        "seconds": run.info.get("seconds") or seconds(run),
+        "speeds": speeds(everything),
+    }
+
+
+def headline(run: runs.Run) -> list[dict[str, Any]]:
+    """The numbers to see first: folds' mean and spread, and test; or an unfinished run's last."""
+    sources = []
+    if run.cv:
+        folds = len(run.cv["folds"])
+        note = f"mean ± standard deviation over {folds} folds" if folds > 1 else "one fold"
+        spreads = run.cv["std"] if folds > 1 else {}
+        sources.append(("Validation", run.cv["mean"], spreads, note))
+    if run.test:
+        sources.append(("Test", run.test, {}, f"after {run.test['epochs']} epochs"))
+    if not run.metrics and run.history:
+        name, records = list(run.history.items())[-1]
+        note = f"{title(name)}, epoch {records[-1]['epoch']} of at most {run.config['num_epoch']}"
+        sources.append(("Latest", records[-1]["valid"] or {}, {}, note))
+    return [
+        {"label": f"{part} {label}", "value": values[key], "spread": spreads.get(key), "note": note}
+        for key, label in HEADLINE.items()
+        for part, values, spreads, note in sources
+        if values.get(key) is not None
+    ]
+
+
+def result_rows(run: runs.Run) -> list[dict[str, Any]]:
+    """A row for each fold and the test run: its result or, while unfinished, its last epoch."""
+    rows = []
+    for name in dict.fromkeys([*run.history, *run.results]):
+        records = run.history.get(name, ())
+        if result := run.results.get(name):
+            row = {key: result[key] for key in (*runs.SCALARS, "epochs", "best_epoch")}
+            row["best"] = result.get("best") or {}
+        else:
+            row = {key: (records[-1]["valid"] or {}).get(key) for key in runs.SCALARS}
+            best = max(records, key=lambda record: _score(record, run.config["use_cnn"]))
+            row |= {"epochs": records[-1]["epoch"], "best_epoch": best["epoch"]}
+            row["best"] = best["valid"] or {}
+        rows.append(row | {"name": name, "seconds": sum(r["seconds"] or 0 for r in records)})
+    return rows
+
+
+def per_class_bars(run: runs.Run) -> str | None:
+    """The chart of F1 by class: cross-validation as bars, the test set as marks; or either."""
+    means, points = runs.f1_by_class(run.cv and run.cv["mean"]), runs.f1_by_class(run.test)
+    if not means and not points:
+        return None
+    several = means and len(run.cv["folds"]) > 1
+    figure = figures.draw_per_class_bars(
+        means or points,
+        spread=runs.f1_by_class(run.cv["std"]) if several else None,
+        points=points if means else None,
+        rare=run.rare,
+    )
+    return figures.svg(figure, "F1 by class")
+
+
+def confusion_matrices(run: runs.Run) -> dict[str, np.ndarray]:
+    """Counts [C, C] with true classes in rows: validation, summed over folds, and test."""
+    sums = {}
+    for name, result in run.results.items():
+        if result["confusion_matrix"]:
+            part = "test set" if name == "test" else "validation, all folds"
+            sums[part] = sums.get(part, 0) + np.asarray(result["confusion_matrix"])
+    return sums
+
+
+def reconstructions(run: runs.Run) -> dict[str, Any] | None:
+    """Pictures of a few epochs, evenly spread, of the test run or of the first fold with any."""
+    for name in ("test", *run.history):
+        found = {
+            int(match[1]): path
+            for path in (run.workdir / "images" / name).glob("reconstruction-epoch-*.png")
+            if (match := re.fullmatch(r"reconstruction-epoch-(\d+)\.png", path.name))
+        }
+        if found:
+            epochs = sorted(found)
+            places = np.linspace(0, len(epochs) - 1, min(NUM_RECONSTRUCTIONS, len(epochs)))
+            chosen = [epochs[round(place)] for place in places]
+            shown = {epoch: _picture(found[epoch]) for epoch in chosen}
+            return {"name": name, "shown": shown, "saved": len(found)}
+    return None
+
+
+def count_groups(counts: Mapping[str, Any]) -> dict[str, list[dict[str, Any]]]:
+    """Columns of images by class, before and after regulation and expansion; folds as a range."""
+    folds = [split for name, split in counts.items() if name.startswith("fold_")]
+    tests = [counts["test"]] if "test" in counts else []
+    training = [counts["all"]["train"]] if "all" in counts else []
+    regulated = [counts["regulated"]] if "regulated" in counts else []
+    groups = {
+        "Training set": {"complete": training, "regulated": regulated},
+        "Each fold": _splits(folds, "validation"),
+        "Test run": _splits(tests, "test"),
+    }
+    return {
+        group: [
+            {
+                "heading": heading,
+                "cells": {name: _range(split[name] for split in splits) for name in splits[0]},
+                "total": _range(sum(split.values()) for split in splits),
+            }
+            for heading, splits in columns.items()
+            if splits
+        ]
+        for group, columns in groups.items()
+        if any(columns.values())
+    }
+
+
+def seconds(run: runs.Run) -> float:
+    """Time of all epochs; folds trained side by side share their time."""
+    times = {name: sum(r["seconds"] or 0 for r in recs) for name, recs in run.history.items()}
+    test = times.pop("test", 0)
+    together = max if run.config.get("folds_side_by_side") else sum
+    return test + (together(times.values()) if times else 0)
+
+
+def speeds(records: Iterable[runs.Record]) -> dict[str, float]:
+    """Median images per second by phase: the median is blind to the epochs that compile."""
+    by_phase = collections.defaultdict(list)
+    for record in records:
+        if record["images_per_second"]:
+            by_phase[record["phase"]].append(record["images_per_second"])
+    return {phase: statistics.median(values) for phase, values in by_phase.items()}
+
+
+def model_name(config: Mapping[str, Any]) -> str:
+    """What was trained, in words."""
+    if not config["use_cnn"]:
+        return "CAE alone"
+    if not config["use_cae"]:
+        return "CNN alone"
+    return "CAE + CNN, " + ("mixed mode" if config["cnn"]["use_mixed_input"] else "code mode")
+
+
+def title(name: str) -> str:
+    """fold_1 as people read it: fold 1."""
+    return name.replace("_", " ")
+
+
+def flatten(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """{"cnn": {"opt": {"lr": 1}}} as {"cnn.opt.lr": 1}."""
+    flat = {}
+    for key, value in config.items():
+        nested = isinstance(value, Mapping) and value
+        flat |= flatten(value, f"{prefix}{key}.") if nested else {prefix + key: value}
+    return flat
+
+
+def number(value: float | None, digits: int = 4) -> str:
+    """A metric for people: a dash where there is none."""
+    return "–" if value is None else f"{value:.{digits}f}"  # noqa: RUF001
+
+
+def signed(value: float, digits: int = 4) -> str:
+    """A difference, with its sign, zero included."""
+    return f"{value:+.{digits}f}".replace("-", "\N{MINUS SIGN}")
+
+
+def duration(seconds: float) -> str:
+    """Seconds as people read them: 42 s, 12 min, 3 h 05 min."""
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    hours, minutes = divmod(round(seconds / 60), 60)
+    return f"{hours} h {minutes:02d} min" if hours else f"{minutes} min"
+
+
+def write_page(path: epath.Path, template: str, values: Mapping[str, Any]) -> epath.Path:
+    """Fills a template of caecnn_jax/templates and writes the page aside, then renames it."""
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("caecnn_jax.reports"),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    functions = (title, model_name, flatten, number, signed, duration)
+    environment.filters |= {function.__name__: function for function in functions}
+    return write_file(path, environment.get_template(template).render(values))
+
+
+def write_file(path: epath.Path, text: str) -> epath.Path:
+    """Writes text aside and renames it."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        workdir_lib.write_bytes(path, text.encode())
+    except (OSError, workdir_lib.WorkdirError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise ReportError(f"cannot write {path} ({reason}): choose another --workdir") from error
+    return path
+
+
+def _splits(runs_counts: Iterable[Mapping], valid: str) -> dict[str, list[Mapping]]:
+    headings = {"training": "train", "expanded": "expanded", valid: "valid"}
+    return {heading: [counts[key] for counts in runs_counts] for heading, key in headings.items()}
+
+
+def _range(values: Iterable[int]) -> str:
+    low, *_, high = sorted([*(values := list(values)), *values])
+    return f"{low:,}" if low == high else f"{low:,} to {high:,}"
+
+
+def _score(record: runs.Record, use_cnn: bool) -> float:
+    """What the best epoch is best in: accuracy, or the reconstruction loss of a CAE alone."""
+    valid = record["valid"] or {}
+    value = valid.get("accuracy" if use_cnn else "loss_cae")
+    if value is None or not math.isfinite(value):
+        return -math.inf
+    return value if use_cnn else -value
+
+
+def _picture(path: epath.Path) -> str:
+    """A PNG file as a data URI."""
+    data = path.read_bytes()
+    try:
+        Image.open(io.BytesIO(data)).verify()
+    except (OSError, SyntaxError, ValueError) as error:  # Pillow raises all three
+        raise ReportError(
+            f"{path} is damaged ({error}): delete it and write the report again"
+        ) from error
+    return f"data:image/png;base64,{base64.b64encode(data).decode()}"

@@ -1,0 +1,1 @@
+"""Figures from a trained run, and its use on images."""

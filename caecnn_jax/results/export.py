@@ -1,0 +1,72 @@
+"""A trained model for use elsewhere: a program for JAX alone, or weights for the reference.
+
+The program is a `jax.export` artifact: uint8 images [B, 32, 32, 3], any B, to a dict of
+"probabilities" float32 [B, 10], "code" [B, h, w, C] and "reconstruction" uint8 [B, 32, 32, 3], of
+which it holds what the model has. Normalisation and weights are inside.
+"""
+
+import io
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from etils import epath
+from jax import export
+
+from caecnn_jax import config as config_lib
+from caecnn_jax import errors
+from caecnn_jax.networks import torch_weights
+from caecnn_jax.records import workdir as workdir_lib
+from caecnn_jax.results import predict
+
+PLATFORMS = ("cpu", "cuda", "tpu")
+OUTPUTS = ("probabilities", "code", "reconstruction")
+
+
+class ExportError(errors.UserError):
+    """A model that the file's format cannot hold, or a file that cannot be written."""
+
+
+def write(
+    workdir: epath.Path, output: str, fold: str | None = None, checkpoint: str = "last"
+) -> epath.Path:
+    """Writes a run's model to `output`: PyTorch's weights if that ends in .npz, else the program.
+
+    `fold` and `checkpoint` are as for `predict.load`. Raises a UserError when there is no such
+    model, or `output` cannot be written.
+    """
+    path = workdir_lib.resolve(output)
+    predictor = predict.load(workdir, fold, checkpoint)
+    content = as_npz(predictor) if path.suffix == ".npz" else as_program(predictor)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        workdir_lib.write_bytes(path, content)
+    except OSError as error:
+        reason = error.strerror or error
+        raise ExportError(f"cannot write {path} ({reason}): choose another --output") from error
+    return path
+
+
+def as_program(predictor: predict.Predictor) -> bytes:
+    """The serialized artifact, for every platform of PLATFORMS."""
+
+    def run(images: jax.Array) -> dict[str, Any]:
+        result = predict.forward(predictor.model, predictor.variables, images)
+        return {name: result[name] for name in OUTPUTS if name in result}
+
+    shape = (config_lib.IMAGE_SIZE, config_lib.IMAGE_SIZE, config_lib.IMAGE_CHANNELS)
+    batch = export.symbolic_shape("batch")
+    images = jax.ShapeDtypeStruct((*batch, *shape), jnp.uint8)
+    exported = export.export(jax.jit(run), platforms=PLATFORMS)(images)
+    return bytes(exported.serialize())
+
+
+def as_npz(predictor: predict.Predictor) -> bytes:
+    """An .npz file of the weights with the names and layouts of the reference's state dict."""
+    if len(predictor.variables) > 1:
+        raise ExportError("--fold=all: an .npz file holds the weights of one model: choose a fold")
+    state_dict = torch_weights.to_torch(predictor.variables[0], predictor.config)
+    buffer = io.BytesIO()
+    np.savez(buffer, **state_dict)
+    return buffer.getvalue()

@@ -1,0 +1,247 @@
+"""Use of a trained run: classify and reconstruct arrays, or image files (--mode predict).
+
+    from caecnn_jax.results import predict
+    model = predict.load("runs/mixed", fold="test", checkpoint="best")
+    probabilities = model.classify(images)  # uint8 [N, 32, 32, 3] to float32 [N, 10]
+
+N: images; h, w, C: of the code.
+"""
+
+import csv
+import functools
+import io
+import os
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import ml_collections
+import numpy as np
+from absl import logging
+from etils import epath
+
+from caecnn_jax import config as config_lib
+from caecnn_jax import errors
+from caecnn_jax.data import augment, dataset, image_files
+from caecnn_jax.networks import models
+from caecnn_jax.records import workdir as workdir_lib
+from caecnn_jax.results import evaluate
+from caecnn_jax.training import steps
+
+BATCH_SIZE = 256  # images; the last batch is padded, so that one program serves all
+
+
+class PredictError(errors.UserError):
+    """Something that the run's networks cannot do, or results that cannot be written."""
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def forward(
+    model: models.Classifier, variables: Sequence[dict[str, Any]], images: jax.Array
+) -> dict[str, jax.Array]:
+    """What the model gives for images uint8 [N, 32, 32, 3], averaged over the `variables`.
+
+    "probabilities" float32 [N, 10]; "reconstruction" uint8, shaped like the images;
+    "reconstruction_error" float32 [N], the mean squared error of normalised pixels; "code" [N, h,
+    w, C] of one model only, since codes of different models have nothing in common. Parts that the
+    model lacks are left out.
+    """
+    normalized = augment.normalize(images)
+    outputs = [model.apply(one, normalized) for one in variables]
+    result = {}
+    if model.cnn is not None:
+        logits = [output.logits.astype(jnp.float32) for output in outputs]
+        result["probabilities"] = sum(map(jax.nn.softmax, logits)) / len(outputs)
+    if model.cae is not None:
+        total = sum(output.reconstruction.astype(jnp.float32) for output in outputs)
+        reconstruction = total / len(outputs)
+        result["reconstruction"] = augment.denormalize(reconstruction)
+        result["reconstruction_error"] = steps.reconstruction_error(normalized, reconstruction)
+        if len(outputs) == 1:
+            result["code"] = outputs[0].code
+    return result
+
+
+class Predictor:
+    """A run's model with its weights, or its folds' models, whose outputs are averaged."""
+
+    def __init__(self, config: ml_collections.ConfigDict, variables: Sequence[dict[str, Any]]):
+        """`variables`: {"params", "batch_stats"} of each model. float64 runs compute in float32."""
+        config = config.copy_and_resolve_references()
+        if config.dtype == "float64":
+            config.dtype = "float32"
+            variables = jax.tree.map(lambda leaf: np.asarray(leaf, np.float32), variables)
+        self.config = config
+        self.variables = list(variables)
+        self.model = models.from_config(config)
+        self.class_names = dataset.CLASS_NAMES
+
+    def outputs(self, images: np.ndarray) -> dict[str, np.ndarray]:
+        """All that `forward` gives, as host arrays; raises ValueError for any other images."""
+        images = np.asarray(images)
+        shape = (config_lib.IMAGE_SIZE, config_lib.IMAGE_SIZE, config_lib.IMAGE_CHANNELS)
+        if images.dtype != np.uint8 or images.ndim != 4 or images.shape[1:] != shape:
+            raise ValueError(
+                f"images must be uint8 [N, {', '.join(map(str, shape))}], "
+                f"not {images.dtype} {list(images.shape)}"
+            )
+        parts = []
+        for start in range(0, max(len(images), 1), BATCH_SIZE):
+            batch = images[start : start + BATCH_SIZE]
+            padded = np.zeros((BATCH_SIZE, *shape), np.uint8)
+            padded[: len(batch)] = batch
+            part = jax.device_get(forward(self.model, self.variables, padded))
+            parts.append({name: value[: len(batch)] for name, value in part.items()})
+        return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+
+    def classify(self, images: np.ndarray) -> np.ndarray:
+        """Probabilities float32 [N, 10], in the order of `class_names`, of uint8 [N, 32, 32, 3]."""
+        return self._output("probabilities", images, "this run trained no CNN: nothing classifies")
+
+    def reconstruct(self, images: np.ndarray) -> np.ndarray:
+        """The CAE's reconstructions, uint8 [N, 32, 32, 3] like the images."""
+        return self._output("reconstruction", images, "this run trained no CAE to reconstruct with")
+
+    def encode(self, images: np.ndarray) -> np.ndarray:
+        """The CAE's codes, float [N, h, w, C], of uint8 [N, 32, 32, 3]."""
+        return self._output("code", images, "only one model with a CAE has a code: choose one fold")
+
+    def _output(self, name: str, images: np.ndarray, missing: str) -> np.ndarray:
+        outputs = self.outputs(images)
+        if name not in outputs:
+            raise PredictError(missing)
+        return outputs[name]
+
+
+def load(
+    workdir: str | os.PathLike, fold: str | int | None = None, checkpoint: str | int = "last"
+) -> Predictor:
+    """The model of a run's folder.
+
+    `fold` is a number, "test" or "all", which averages the folds' models; None: the test run if
+    there is one, else fold 1. `checkpoint` is "last", "best" or an epoch. Raises a UserError where
+    the folder, the fold or the checkpoint is not there or damaged.
+    """
+    folder = workdir_lib.resolve(workdir)
+    config = workdir_lib.read_config(folder)
+    if fold == "all":
+        if not config.do_cv:
+            raise PredictError(f"--fold=all: {folder} has no folds (config.do_cv=False)")
+        names = [f"fold_{number}" for number in range(1, config.num_folds + 1)]
+    else:
+        names = [evaluate.run_name(config, None if fold is None else str(fold))]
+    return Predictor(
+        config, [evaluate.restore(folder, config, name, str(checkpoint)) for name in names]
+    )
+
+
+def predict(
+    workdir: epath.Path,
+    images: Sequence[str],
+    fold: str | None = None,
+    checkpoint: str = "last",
+    output: str | None = None,
+    save_reconstructions: bool = False,
+) -> tuple[str, int]:
+    """Predicts what image files show; writes predictions.csv and .json into `output`.
+
+    `output` None: workdir/predictions. Returns a text for people and the number of files that could
+    not be read. Raises a UserError when there is nothing to read or to predict with, or nowhere to
+    write.
+    """
+    paths = image_files.find(images)
+    predictor = load(workdir, fold, checkpoint)
+    if save_reconstructions and predictor.model.cae is None:
+        raise PredictError(f"--save_reconstructions: {workdir} trained no CAE to reconstruct with")
+    size = config_lib.IMAGE_SIZE
+    pictures, skipped = image_files.read_all(paths, size)
+    for one in skipped:
+        logging.warning("skipped %s: %s", one["file"], one["reason"])
+    pixels = [picture.pixels for picture in pictures]
+    outputs = predictor.outputs(np.asarray(pixels, np.uint8).reshape(-1, size, size, 3))
+    rows = [row(picture, outputs, index) for index, picture in enumerate(pictures)]
+    folder = workdir_lib.resolve(output) if output else workdir / "predictions"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        if save_reconstructions:
+            _write_reconstructions(folder / "reconstructions", rows, pixels, outputs)
+        content = {
+            "workdir": str(workdir),
+            "fold": fold or evaluate.run_name(predictor.config, None),
+            "checkpoint": checkpoint,
+            "predictions": rows,
+            "skipped": skipped,
+        }
+        workdir_lib.write_json(folder / "predictions.json", content)
+        workdir_lib.write_bytes(folder / "predictions.csv", as_csv(rows))
+    except OSError as error:
+        reason = error.strerror or error
+        raise PredictError(f"cannot write {folder} ({reason}): choose another --output") from error
+    resized = sum((picture.width, picture.height) != (size, size) for picture in pictures)
+    return _summary(rows, resized, skipped, folder), len(skipped)
+
+
+def row(picture: image_files.Picture, outputs: dict[str, np.ndarray], index: int) -> dict[str, Any]:
+    """One image's prediction as predictions.json holds it."""
+    result = {"file": str(picture.path), "width": picture.width, "height": picture.height}
+    if "probabilities" in outputs:
+        probabilities = outputs["probabilities"][index]
+        top = int(probabilities.argmax())
+        result["top_class"] = dataset.CLASS_NAMES[top]
+        result["top_probability"] = float(probabilities[top])
+        result["probabilities"] = dict(
+            zip(dataset.CLASS_NAMES, probabilities.tolist(), strict=True)
+        )
+    if "reconstruction_error" in outputs:
+        result["reconstruction_error"] = float(outputs["reconstruction_error"][index])
+    return result
+
+
+def as_csv(rows: Sequence[dict[str, Any]]) -> bytes:
+    """The rows as CSV in UTF-8, a column for each class's probability, a header if any row."""
+    flat = [
+        {name: value for name, value in row.items() if name != "probabilities"}
+        | row.get("probabilities", {})
+        for row in rows
+    ]
+    text = io.StringIO()
+    writer = csv.DictWriter(text, flat[0] if flat else ["file"])
+    writer.writeheader()
+    writer.writerows(flat)
+    return text.getvalue().encode(errors="surrogateescape")  # a file's name may be any bytes
+
+
+def _write_reconstructions(folder: epath.Path, rows, pixels, outputs) -> None:
+    """A PNG for each image, and its place in the image's row."""
+    folder.mkdir(exist_ok=True)
+    for index, (row, original) in enumerate(zip(rows, pixels, strict=True)):
+        # Numbered, since images of different folders may have the same name.
+        path = folder / f"{index + 1:04d}-{epath.Path(row['file']).stem}.png"
+        png = image_files.side_by_side(original, outputs["reconstruction"][index])
+        workdir_lib.write_bytes(path, png)
+        row["reconstruction"] = str(path)
+
+
+def _summary(rows, resized: int, skipped, folder: epath.Path, most: int = 20) -> str:
+    """The first predictions, a line each, and what else there is to say."""
+    lines = []
+    for row in rows[:most]:
+        parts = [row["file"].encode(errors="backslashreplace").decode()]
+        if "top_class" in row:
+            parts.append(f"{row['top_class']} {row['top_probability']:.3f}")
+        if "reconstruction_error" in row:
+            parts.append(f"reconstruction error {row['reconstruction_error']:.4f}")
+        lines.append("  ".join(parts))
+    if len(rows) > most:
+        lines.append(f"... and {len(rows) - most} more")
+    if resized:
+        size = config_lib.IMAGE_SIZE
+        lines.append(
+            f"{resized} of {len(rows)} images were resized, antialiased, to {size}x{size} pixels, "
+            "all that the networks see"
+        )
+    if skipped:
+        lines.append(f"{len(skipped)} of {len(rows) + len(skipped)} files were skipped, see above")
+    lines.append(f"written to {folder}: predictions.csv and predictions.json")
+    return "\n".join(lines)

@@ -1,0 +1,1 @@
+"""What changes the state: devices, steps, epochs, a run, all runs."""

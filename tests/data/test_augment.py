@@ -1,0 +1,198 @@
+"""Tests of caecnn_jax.data.augment."""
+
+import functools
+import pathlib
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import scipy.ndimage
+
+from caecnn_jax.data import augment
+from configs import default
+
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
+# Compiled: op by op these tests would take several times as long.
+draw = jax.jit(augment.draw, static_argnums=(1, 2, 3, 4))
+affine = jax.jit(augment.affine)
+augmented = jax.jit(augment.augment)
+DATA = pathlib.Path(__file__).parents[1] / "golden"
+SIZE = 32
+
+
+@functools.cache
+def draws(batch_size=1000, seed=0):
+    return draw(jax.random.key(seed), batch_size, SIZE, SIZE)
+
+
+@pytest.fixture(scope="module")
+def images():
+    return jnp.asarray(np.random.default_rng(0).integers(0, 256, (8, SIZE, SIZE, 3), np.uint8))
+
+
+@pytest.fixture(scope="module")
+def golden():
+    with np.load(DATA / "augment.npz") as arrays:
+        return dict(arrays)
+
+
+def test_the_affine_matches_the_reference_as_closely_as_opencv_interpolates(golden):
+    angle, scale = (golden[name].astype(np.float32) for name in ("angle_degrees", "scale"))
+    ours = np.asarray(affine(golden["normalized"], angle, scale))
+    error = np.abs(ours - golden["rotated_scaled"])
+    assert error.max() < 0.05
+    assert error.mean() < 0.01
+    # The counter-check: the other sense of rotation is far off.
+    turned = np.asarray(affine(golden["normalized"], -angle, scale))
+    assert np.abs(turned - golden["rotated_scaled"]).mean() > 0.1
+
+
+def test_normalize_matches_the_reference(golden):
+    ours = augment.normalize(jnp.asarray(golden["images"]))
+    np.testing.assert_allclose(ours, golden["normalized"], atol=2e-6)
+
+
+def test_the_affine_mirrors_the_border_as_scipy_does():
+    image = np.random.default_rng(0).normal(size=(9, 9)).astype(np.float32)
+    angle, scale = np.float32([25.0]), np.float32([0.6])  # reads far outside the image
+    ours = affine(image[None, :, :, None], angle, scale)[0, :, :, 0]
+    rows, columns = augment.source_coordinates(angle, scale, 9, 9)
+    assert rows.min() < -1 and columns.max() > 9
+    wanted = scipy.ndimage.map_coordinates(image, [rows[0], columns[0]], order=1, mode="mirror")
+    np.testing.assert_allclose(ours, wanted, atol=1e-5)
+
+
+def test_no_angle_and_scale_one_change_nothing(images):
+    floats = images.astype(jnp.float32)
+    same = affine(floats, jnp.zeros(8), jnp.ones(8))
+    np.testing.assert_allclose(same, floats, atol=1e-3)
+
+
+def test_denormalize_is_the_inverse_of_normalize():
+    every_value = jnp.arange(256, dtype=jnp.uint8)[:, None] * jnp.ones(3, jnp.uint8)[None]
+    assert np.array_equal(augment.denormalize(augment.normalize(every_value)), every_value)
+
+
+def test_denormalize_clips_what_no_pixel_can_show():
+    extremes = jnp.array([[-1e6, 0.0, 1e6]])
+    pixels = augment.denormalize(extremes)
+    assert pixels.dtype == jnp.uint8
+    assert (int(pixels[0, 0]), int(pixels[0, 2])) == (0, 255)
+
+
+def test_normalized_training_colours_are_centred():
+    mean = jnp.asarray(augment.MEAN)[None] * 255
+    np.testing.assert_allclose(augment.normalize(mean), np.zeros((1, 3)), atol=1e-6)
+
+
+def test_draws_keep_their_ranges_and_probabilities():
+    drawn = draws()
+    assert np.abs(drawn.angle).max() <= 30 and np.std(drawn.angle) == pytest.approx(17.3, abs=1.5)
+    assert drawn.scale.min() >= 0.75 and drawn.scale.max() <= 1.25
+    assert np.mean(drawn.scale) == pytest.approx(1, abs=0.02)
+    # Of 1,000 fair coins 500 +- 16 show heads.
+    assert 430 < int(drawn.flip.sum()) < 570
+    assert 430 < int(drawn.hole.sum()) < 570
+
+
+def test_the_draws_of_an_image_are_independent():
+    drawn = draws()
+    columns = [drawn.flip, drawn.angle, drawn.scale, drawn.hole, *drawn.corner.T]
+    correlations = np.corrcoef(np.array([np.asarray(column, float) for column in columns]))
+    assert np.abs(correlations - np.eye(6)).max() < 0.15
+
+
+def test_settings_by_default_are_those_of_the_default_config():
+    assert augment.Settings(**default.get_config().aug) == augment.REFERENCE
+
+
+def test_draws_keep_to_the_settings():
+    settings = augment.Settings(
+        max_angle=5.0, scale_range=(0.9, 1.0), max_shift=3, hole_probability=0.0
+    )
+    drawn = draw(jax.random.key(0), 1000, SIZE, SIZE, settings)
+    assert 4.5 < np.abs(drawn.angle).max() <= 5
+    assert drawn.scale.min() >= 0.9 and drawn.scale.max() <= 1.0
+    assert not drawn.hole.any()
+    counts = np.stack([np.bincount(one + 3, minlength=7) for one in np.asarray(drawn.shift).T])
+    # Each of seven shifts comes in a seventh of the cases, 143 +- 11.
+    assert counts.shape == (2, 7) and counts.min() > 143 - 5 * 11
+    assert (np.asarray(draws().shift) == 0).all()  # the reference does not shift
+
+
+def test_a_shift_moves_whole_pixels_down_and_right(images):
+    still = augment.Settings(max_angle=0.0, scale_range=(1.0, 1.0), hole_probability=0.0)
+    drawn = draw(jax.random.key(0), 8, SIZE, SIZE, still)._replace(flip=jnp.zeros(8, bool))
+    moved = augmented(images, drawn._replace(shift=jnp.full((8, 2), jnp.array([[2, -3]]))))
+    whole = augment.normalize(images)
+    np.testing.assert_allclose(moved[:, 2:, :-3], whole[:, :-2, 3:], atol=1e-5)
+    np.testing.assert_allclose(moved[:, :2, :-3], whole[:, 2:0:-1, 3:], atol=1e-5)  # mirrored
+    # Turned by 90 degrees and then enlarged to twice its size, 2 down has become 4 right.
+    turned = drawn._replace(angle=jnp.full(8, 90.0), scale=jnp.full(8, 2.0))
+    down = turned._replace(shift=jnp.full((8, 2), jnp.array([[2, 0]])))
+    before, after = augmented(images, turned), augmented(images, down)
+    np.testing.assert_allclose(after[:, :, 4:], before[:, :, :-4], atol=1e-4)
+
+
+def test_a_hole_is_whole_and_inside_the_image():
+    drawn = draws()
+    mask = np.asarray(augment.hole_mask(drawn, SIZE, SIZE))
+    assert np.array_equal(mask.sum(axis=(1, 2)), np.where(drawn.hole, 12 * 12, 0))
+    rows = mask.any(axis=2).sum(axis=1)
+    assert np.array_equal(rows, np.where(drawn.hole, 12, 0))  # a square, not 144 pixels anywhere
+    # Every place is reached, the four edges included, and none is left out.
+    assert set(np.asarray(drawn.corner).ravel().tolist()) == set(range(SIZE - 12 + 1))
+
+
+def test_a_hole_is_zero_after_normalisation_and_covers_nothing_else(images):
+    drawn = draws(8)._replace(hole=jnp.ones(8, bool))
+    cut = augmented(images, drawn)
+    whole = augmented(images, drawn._replace(hole=jnp.zeros(8, bool)))
+    mask = augment.hole_mask(drawn, SIZE, SIZE)[..., None]
+    assert (np.asarray(jnp.where(mask, cut, 0)) == 0).all()
+    assert np.array_equal(jnp.where(mask, 0, cut), jnp.where(mask, 0, whole))
+
+
+@pytest.mark.parametrize(("height", "width"), [(8, 8), (8, 16), (16, 8)])
+def test_an_image_smaller_than_a_hole_gets_one_of_its_own_size(height, width):
+    drawn = draw(jax.random.key(0), 64, height, width)._replace(hole=jnp.ones(64, bool))
+    mask = np.asarray(augment.hole_mask(drawn, height, width))
+    assert (mask.sum(axis=(1, 2)) == min(height, 12) * min(width, 12)).all()
+
+
+def test_a_flip_comes_before_the_rotation(images):
+    drawn = draws(8)._replace(flip=jnp.ones(8, bool))
+    flipped_first = augmented(images[:, :, ::-1], drawn._replace(flip=jnp.zeros(8, bool)))
+    np.testing.assert_allclose(augmented(images, drawn), flipped_first, atol=1e-4)
+    unflipped = augmented(images, drawn._replace(flip=jnp.zeros(8, bool)))
+    assert np.abs(unflipped - flipped_first).max() > 0.1  # the counter-check
+
+
+def test_augment_is_the_affine_of_the_normalised_image(images):
+    off = jnp.zeros(8, bool)
+    drawn = draws(8)._replace(flip=off, hole=off)
+    wanted = affine(augment.normalize(images), drawn.angle, drawn.scale)
+    np.testing.assert_allclose(augmented(images, drawn), wanted, atol=1e-4)
+
+
+def test_draws_follow_from_the_key_alone():
+    shifting = augment.Settings(max_shift=4)
+    three = [draw(jax.random.key(seed), 8, SIZE, SIZE, shifting) for seed in (0, 0, 1)]
+    for first, again, other in zip(*three, strict=True):
+        assert np.array_equal(first, again)
+        assert not np.array_equal(first, other)
+
+
+def test_padding_changes_no_draw_of_the_images_before_it():
+    for few, many in zip(draws(8), draws(1000), strict=True):
+        assert np.array_equal(few, many[:8])
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_the_result_has_the_dtype_asked_for(images, dtype):
+    result = jax.eval_shape(
+        functools.partial(augment.augment, dtype=jnp.dtype(dtype)), images, draws(8)
+    )
+    assert (result.dtype, result.shape) == (jnp.dtype(dtype), images.shape)

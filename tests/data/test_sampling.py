@@ -1,0 +1,200 @@
+"""Tests of caecnn_jax.data.sampling."""
+
+import collections
+
+import hypothesis
+import numpy as np
+import pytest
+from builders import tiny_config
+from hypothesis import strategies as st
+
+from caecnn_jax.data import dataset, sampling
+
+NAMES = ("ant", "bee", "cat")
+seeds = st.integers(0, 2**32 - 1)
+# Counts of images per class, and the images in any order.
+label_arrays = st.lists(st.integers(0, 2), min_size=1, max_size=60).map(np.array)
+
+
+def counts_of(labels):
+    return np.bincount(labels, minlength=len(NAMES))
+
+
+@st.composite
+def regulations(draw):
+    labels = draw(label_arrays)
+    sizes = dict(zip(NAMES, counts_of(labels), strict=True))
+    named = draw(st.sets(st.sampled_from(NAMES)))
+    return labels, {name: draw(st.integers(0, int(sizes[name]))) for name in sorted(named)}
+
+
+@hypothesis.given(regulations(), seeds)
+def test_regulate_keeps_the_counts_and_leaves_the_other_classes_whole(case, seed):
+    labels, counts = case
+    kept = sampling.regulate(labels, counts, NAMES, seed)
+    wanted = dict(zip(NAMES, counts_of(labels), strict=True)) | counts
+    assert dict(zip(NAMES, counts_of(labels[kept]), strict=True)) == wanted
+    assert np.array_equal(kept, np.unique(kept))  # sorted, none twice
+
+
+@hypothesis.given(label_arrays, st.integers(0, 60), seeds)
+def test_all_stands_for_every_class_that_is_not_named(labels, named, seed):
+    labels = np.concatenate([labels, np.arange(3)])
+    sizes = counts_of(labels)
+    named, everyone = min(named, int(sizes[1])), int(sizes.min())
+    kept = sampling.regulate(labels, {"all": everyone, "bee": named}, NAMES, seed)
+    assert counts_of(labels[kept]).tolist() == [everyone, named, everyone]
+
+
+@hypothesis.given(label_arrays, st.integers(2, 6), seeds)
+def test_folds_are_stratified_and_lose_nothing(labels, num_folds, seed):
+    labels = np.concatenate([labels, np.repeat(np.arange(3), num_folds)])
+    folds = sampling.folds(labels, num_folds, seed)
+    assert len(folds) == num_folds
+    everything = np.arange(len(labels))
+    for train, valid in folds:
+        assert np.array_equal(np.sort(np.concatenate([train, valid])), everything)  # and disjoint
+    assert np.array_equal(np.sort(np.concatenate([valid for _, valid in folds])), everything)
+    by_class = np.array([counts_of(labels[valid]) for _, valid in folds])
+    assert np.ptp(by_class, axis=0).max() <= 1
+    assert np.ptp(by_class.sum(axis=1)) <= 1
+
+
+@st.composite
+def expansions(draw):
+    labels = draw(label_arrays)
+    chosen = draw(st.sets(st.integers(0, len(labels) - 1), min_size=1))
+    train = np.array(sorted(chosen))
+    there = [name for name, size in zip(NAMES, counts_of(labels[train]), strict=True) if size]
+    extra = draw(st.dictionaries(st.sampled_from(there), st.integers(0, 90)))
+    return labels, train, extra
+
+
+@hypothesis.given(expansions(), seeds)
+def test_expand_adds_the_counts_from_the_training_part_alone_and_evenly(case, seed):
+    labels, train, extra = case
+    expanded = sampling.expand(train, labels, extra, NAMES, seed)
+    assert np.array_equal(expanded[: len(train)], train)  # nothing lost
+    added = expanded[len(train) :]
+    assert set(added) <= set(train)
+    for label, name in enumerate(NAMES):
+        members = train[labels[train] == label]
+        times = collections.Counter(added[labels[added] == label].tolist())
+        assert times.total() == extra.get(name, 0)
+        if members.size:  # whole copies first: none is drawn twice more often than another
+            often = [times[member] for member in members.tolist()]
+            assert max(often) - min(often) <= 1
+
+
+@hypothesis.given(
+    st.lists(st.integers(0, 999), min_size=1, max_size=50),
+    st.integers(1, 9),
+    st.integers(0, 3),
+    st.integers(0, 3),
+)
+def test_batches_hold_every_index_once_and_in_turn(indices, batch_size, more_steps, more_columns):
+    num_steps = -(-len(indices) // batch_size) + more_steps
+    width = batch_size + more_columns
+    order, mask = sampling.in_batches(np.array(indices), batch_size, num_steps, width)
+    assert order.shape == mask.shape == (num_steps, width)
+    assert order[mask].tolist() == indices
+    sizes = mask.sum(axis=1)
+    assert (sizes[: len(indices) // batch_size] == batch_size).all()
+    assert (mask == (np.arange(width) < sizes[:, None])).all()  # padding comes last
+
+
+def test_a_seed_decides_every_draw():
+    labels = np.repeat(np.arange(3), 30)
+
+    def draws(seed):
+        kept = sampling.regulate(labels, {"ant": 10}, NAMES, seed)
+        folds = sampling.folds(labels, 3, seed)
+        expanded = sampling.expand(kept, labels, {"bee": 7}, NAMES, seed)
+        return [kept, *(valid for _, valid in folds), expanded]
+
+    for first, again, other in zip(draws(1), draws(1), draws(2), strict=True):
+        assert np.array_equal(first, again)
+        assert not np.array_equal(first, other)
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda labels: sampling.regulate(labels, {"ant": 5}, NAMES, 0), "5 images of ant: .* 4"),
+        (lambda labels: sampling.regulate(labels, {"dog": 1}, NAMES, 0), "no such class: dog"),
+        (lambda labels: sampling.folds(labels, 5, 0), "class 0 has 4 images for 5 folds"),
+        (
+            lambda labels: sampling.expand(np.arange(4), labels, {"bee": 1}, NAMES, 0),
+            "cannot expand bee: the training set has no image of it",
+        ),
+    ],
+)
+def test_what_cannot_be_drawn_is_a_value_error(call, message):
+    labels = np.repeat(np.arange(3), 4)
+    with pytest.raises(ValueError, match=message):
+        call(labels)
+
+
+@pytest.fixture(scope="module")
+def cifar_labels():
+    """Labels as many as CIFAR-10's: 5,000 of each class for training, 1,000 for testing."""
+    rng = np.random.default_rng(0)
+    parts = [rng.permutation(np.repeat(np.arange(10), n)) for n in (5000, 1000)]
+    return np.concatenate(parts)
+
+
+def names_and_splits(config, labels):
+    names = dataset.CLASS_NAMES
+    return names, *sampling.splits(config, labels, 50_000, names)
+
+
+def test_the_splits_have_the_counts_of_the_published_experiment(cifar_labels):
+    config = tiny_config(num_folds=5)
+    config.train_data_regulation = {"bird": 2500, "deer": 2500, "truck": 2500}
+    config.train_data_expansion = {"bird": 2000, "deer": 2000, "truck": 2000}
+    names, kept, runs = names_and_splits(config, cifar_labels)
+    assert len(kept) == 7 * 5000 + 3 * 2500
+    assert [run.name for run in runs] == [*(f"fold_{k}" for k in range(1, 6)), "test"]
+    for run in runs[:-1]:
+        counts = sampling.class_counts(run.expanded, cifar_labels, names)
+        assert (counts["bird"], counts["cat"]) == (2000 + 2000, 4000)
+        valid = sampling.class_counts(run.valid, cifar_labels, names)
+        assert (valid["bird"], valid["cat"]) == (500, 1000)
+        assert set(run.valid).isdisjoint(run.expanded)  # expanded after the folds, not before
+    test = runs[-1]
+    assert np.array_equal(test.train, kept)
+    assert np.array_equal(test.valid, np.arange(50_000, 60_000))
+    assert sampling.class_counts(test.expanded, cifar_labels, names)["bird"] == 4500
+
+
+def test_is_local_takes_a_twentieth_of_everything(cifar_labels):
+    config = tiny_config(is_local=True, num_folds=5)
+    config.train_data_regulation = {"bird": 2500}
+    config.train_data_expansion = {"bird": 2000}
+    names, kept, runs = names_and_splits(config, cifar_labels)
+    counts = sampling.class_counts(kept, cifar_labels, names)
+    assert (counts["bird"], counts["cat"]) == (125, 250)
+    assert sampling.class_counts(runs[0].expanded, cifar_labels, names)["bird"] == 100 + 100
+    assert set(sampling.class_counts(runs[-1].valid, cifar_labels, names).values()) == {50}
+    assert (runs[-1].valid >= 50_000).all()
+
+
+def test_expand_for_test_decides_about_the_test_run_alone(cifar_labels):
+    config = tiny_config(expand_for_test=False)
+    *_, runs = names_and_splits(config, cifar_labels)
+    assert len(runs[0].expanded) == len(runs[0].train) + 3 * 6
+    assert np.array_equal(runs[-1].expanded, runs[-1].train)
+
+
+@pytest.mark.parametrize(
+    ("parts", "names"),
+    [({"do_cv": False}, ["test"]), ({"do_test": False}, ["fold_1", "fold_2"])],
+)
+def test_only_the_runs_asked_for_are_split(cifar_labels, parts, names):
+    *_, runs = names_and_splits(tiny_config(**parts), cifar_labels)
+    assert [run.name for run in runs] == names
+
+
+def test_a_digest_tells_sets_of_images_apart():
+    assert sampling.digest(np.arange(5)) == sampling.digest(np.arange(5, dtype=np.int32))
+    assert sampling.digest(np.arange(5)) != sampling.digest(np.arange(6))

@@ -1,0 +1,120 @@
+import io
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from caecnn_jax.records import figures
+
+NAMES = ["bird", "cat", "ship"]
+
+
+def open_png(data):
+    image = Image.open(io.BytesIO(data))
+    assert image.format == "PNG"
+    return np.asarray(image.convert("RGB"))
+
+
+def record(epoch, phase="joint", **valid):
+    losses = {"loss_cae": 1 / epoch, "loss_cnn": None if phase == "warmup" else 2 / epoch}
+    valid = losses | {"accuracy": None if phase == "warmup" else 0.1 * epoch} | valid
+    return {"run": "fold_1", "epoch": epoch, "phase": phase, "train": losses, "valid": valid}
+
+
+@pytest.mark.parametrize("count, columns, bands", [(1, 1, 1), (10, 10, 1), (16, 8, 2), (11, 6, 2)])
+def test_reconstructions_fill_rows_of_at_most_ten(count, columns, bands):
+    images = np.zeros((count, 32, 32, 3), np.uint8)
+    height, width, _ = open_png(figures.reconstructions(images, images)).shape
+    assert (width - 104) / 100 == columns
+    assert (height - 4) / (2 * 100 + 8) == bands
+
+
+def test_every_pixel_is_enlarged_to_a_crisp_square():
+    rng = np.random.default_rng(0)
+    originals = rng.integers(0, 255, (2, 32, 32, 3), dtype=np.uint8)
+    reconstructed = rng.integers(0, 255, (2, 32, 32, 3), dtype=np.uint8)
+    picture = open_png(figures.reconstructions(originals, reconstructed, ["bird", "cat"]))
+    top, left = 4, 104 + 100  # the second column
+    np.testing.assert_array_equal(picture[top : top + 96 : 3, left : left + 96 : 3], originals[1])
+    below = picture[top + 100 : top + 196, left : left + 96]
+    np.testing.assert_array_equal(below[2::3, 1::3], reconstructed[1])
+
+
+def test_large_images_keep_their_size_and_long_captions_are_cut():
+    images = np.zeros((1, 128, 128, 3), np.uint8)
+    picture = open_png(figures.reconstructions(images, images, ["a caption too long " * 9]))
+    assert picture.shape[1] == 104 + 128 + 4
+
+
+def test_reconstructions_refuse_other_shapes():
+    images = np.zeros((2, 32, 32, 3), np.uint8)
+    with pytest.raises(ValueError, match=r"\(1, 32, 32, 3\)"):
+        figures.reconstructions(images, images[:1])
+
+
+def test_confusion_matrix_gives_per_cent_of_the_true_class():
+    figure = figures.draw_confusion_matrix([[90, 10, 0], [0, 1, 999], [0, 0, 0]], NAMES)
+    texts = [text.get_text() for text in figure.axes[0].texts]
+    assert texts[:4] == ["90", "10", "<1", "100"]
+    assert texts[4:7] == ["100", "1,000", "0"]
+    assert [label.get_text() for label in figure.axes[0].get_yticklabels()] == NAMES
+    assert open_png(figures.confusion_matrix(np.eye(3), NAMES)).std() > 0
+
+
+def test_learning_curves_draw_a_panel_for_each_quantity_there_is():
+    both = [record(1, "warmup"), record(2), record(3)]
+    assert titles(both) == ["Accuracy", "Classification loss", "Reconstruction loss"]
+    assert titles([record(1, "warmup"), record(2, "warmup")]) == ["Reconstruction loss"]
+    cnn = [record(1, loss_cae=None) | {"train": {"loss_cae": None, "loss_cnn": 1.0}}]
+    assert titles(cnn) == ["Accuracy", "Classification loss"]
+    open_png(figures.learning_curves(both))
+    open_png(figures.learning_curves([]))
+
+
+def titles(records, **options):
+    figure = figures.draw_learning_curves(records, **options)
+    return [axes.get_title("left") for axes in figure.axes]
+
+
+def test_warmup_is_shaded_to_its_last_epoch():
+    figure = figures.draw_learning_curves([record(1, "warmup"), record(2, "warmup"), record(3)])
+    assert figure.axes[0].patches[0].get_x() + figure.axes[0].patches[0].get_width() == 2.5
+    assert not figures.draw_learning_curves([record(1)]).axes[0].patches
+
+
+def test_charts_with_the_same_limits_share_their_scales():
+    short, long = [record(1), record(2)], [record(epoch) for epoch in range(1, 9)]
+    charts = [figures.draw_learning_curves(r, limits_from=long) for r in (short, long)]
+    for one, other in zip(charts[0].axes, charts[1].axes, strict=True):
+        assert one.get_ylim() == other.get_ylim() and one.get_xlim() == other.get_xlim()
+
+
+def test_values_that_are_not_finite_are_left_out():
+    figure = figures.draw_learning_curves([record(1), record(2, accuracy=float("nan")), record(3)])
+    assert figure.axes[0].lines[0].get_xdata().tolist() == [1, 3]
+
+
+def test_confusion_matrices_add_f1_by_class():
+    records = [
+        record(1, "warmup"),
+        record(2) | {"confusion_matrix": [[3, 1, 0], [1, 3, 0], [0, 0, 4]]},
+    ]
+    assert titles(records, class_names=NAMES)[-1] == "F1 by class"
+    lines = figures.draw_learning_curves(records, class_names=NAMES).axes[-1].lines
+    assert [line.get_ydata().tolist() for line in lines[:3]] == [[0.75], [0.75], [1.0]]
+
+
+def test_rare_classes_have_their_own_colour_and_label():
+    figure = figures.draw_per_class_bars(dict.fromkeys(NAMES, 0.5), rare={"bird"})
+    bars = [bar.get_facecolor() for bar in figure.axes[0].patches]
+    assert bars[0] != bars[1] == bars[2]
+    assert figure.axes[0].get_yticklabels()[0].get_text() == "bird (rare)"
+
+
+def test_svg_is_inline_themed_and_free_of_addresses():
+    figure = figures.draw_per_class_bars({"a<b": 0.5, "$x$": 0.7}, points={"a<b": 0.4, "$x$": 0.6})
+    text = figures.svg(figure, "F1 <by> class")
+    assert text.startswith("<svg") and "var(--series-1, #0072b2)" in text
+    assert 'aria-label="F1 &lt;by&gt; class"' in text and "a&lt;b" in text and "$x$" in text
+    assert "matplotlib.org" not in text and "<metadata" not in text
+    assert figures.svg(figure, "F1 <by> class") == text

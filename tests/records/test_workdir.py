@@ -1,0 +1,157 @@
+"""Tests of caecnn_jax.records.workdir: who may write in a folder, what it may hold."""
+
+import os
+import signal
+import subprocess
+import sys
+
+import pytest
+from builders import PROJECT, tiny_config
+from etils import epath
+
+from caecnn_jax import config as config_lib
+from caecnn_jax.records import workdir
+
+CHILD = """
+import sys, time
+from etils import epath
+import builders
+from caecnn_jax.records import workdir
+with workdir.claim(epath.Path(sys.argv[1]), builders.tiny_config()):
+    print("claimed", flush=True)
+    time.sleep(600)
+"""
+
+
+@pytest.fixture
+def folder(tmp_path):
+    return epath.Path(tmp_path / "run")
+
+
+def visit(folder, config=None):
+    with workdir.claim(folder, config or tiny_config()):
+        pass
+
+
+def finish(folder):
+    with workdir.claim(folder, tiny_config()):
+        workdir.write_json(folder / "metrics.json", {})
+
+
+def test_a_new_folder_is_made_and_not_finished(folder):
+    with workdir.claim(folder, tiny_config()) as finished:
+        assert not finished
+    assert workdir.read_config(folder).to_dict() == tiny_config().to_dict()
+
+
+def test_a_second_process_is_refused_and_may_come_later(folder):
+    with workdir.claim(folder, tiny_config()):
+        with pytest.raises(workdir.WorkdirError, match="another process trains"):
+            visit(folder)
+        # A process that writes nothing, of the same job, is let in.
+        with workdir.claim(folder, tiny_config(), writes=False) as finished:
+            assert not finished
+    visit(folder)
+
+
+def test_a_killed_process_leaves_no_lock(folder):
+    environment = os.environ | {"PYTHONPATH": f"{PROJECT}{os.pathsep}{PROJECT / 'tests'}"}
+    command = [sys.executable, "-c", CHILD, str(folder)]
+    with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE) as child:
+        assert child.stdout.readline() == b"claimed\n"
+        with pytest.raises(workdir.WorkdirError, match="another process trains"):
+            visit(folder)
+        child.send_signal(signal.SIGKILL)
+        child.wait()
+    visit(folder)
+
+
+def test_a_process_that_does_not_write_makes_nothing(folder):
+    with workdir.claim(folder, tiny_config(), writes=False) as finished:
+        assert not finished
+    assert not folder.exists()
+    finish(folder)
+    with workdir.claim(folder, tiny_config(), writes=False) as finished:
+        assert finished
+
+
+def test_a_finished_run_is_known_and_goes_on_with_more_epochs(folder):
+    finish(folder)
+    (folder / "report.html").write_text("")
+    with workdir.claim(folder, tiny_config()) as finished:
+        assert finished
+    with workdir.claim(folder, tiny_config(num_epoch=9)) as finished:
+        assert not finished
+        assert not (folder / "metrics.json").exists()  # they would tell of fewer epochs
+        assert not (folder / "report.html").exists()
+    assert workdir.read_config(folder).num_epoch == 9
+
+
+def test_fields_that_change_nothing_that_was_trained_may_differ(folder):
+    finish(folder)
+    free = {"save_img_per_epoch": 3, "keep_checkpoints": 5, "data_dir": "/elsewhere"}
+    with workdir.claim(folder, tiny_config(**free)) as finished:
+        assert finished
+
+
+def test_every_changed_field_is_listed_with_both_values(folder):
+    finish(folder)
+    other = tiny_config(seed=7, num_epoch=1)
+    other.cnn.opt.lr = 0.5
+    other.train_data_regulation.cat = 3
+    with pytest.raises(workdir.WorkdirError) as error:
+        visit(folder, other)
+    for expected in (
+        "config.seed was 0 and is 7",
+        "config.num_epoch was 2 and is 1",
+        "config.cnn.opt.lr was 0.01 and is 0.5",
+        "config.train_data_regulation.cat was None and is 3",
+    ):
+        assert expected in str(error.value)
+    assert workdir.read_config(folder).seed == 0
+
+
+def test_a_file_in_the_folders_place_is_named(tmp_path):
+    (tmp_path / "file").write_text("")
+    for path in (tmp_path / "file", tmp_path / "file" / "run"):
+        with pytest.raises(workdir.WorkdirError, match="a file is in its place"):
+            visit(epath.Path(path))
+
+
+def test_a_config_that_does_not_validate_is_refused(folder):
+    finish(folder)
+    (folder / "config.json").write_text('{"use_cnn": "perhaps"}')
+    with pytest.raises(config_lib.ConfigError, match=r"config\.json"):
+        workdir.read_config(folder)
+
+
+def test_a_file_is_whole_whenever_a_write_ends(tmp_path, monkeypatch):
+    path = epath.Path(tmp_path / "metrics.json")
+    workdir.write_json(path, [1])
+
+    def fails(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(type(path), "replace", fails)
+    with pytest.raises(workdir.WorkdirError, match=r"metrics.json: No space left on device; .*"):
+        workdir.write_json(path, [2])
+    assert workdir.read_json(path) == [1]
+
+
+def test_what_orbax_says_of_a_disk_becomes_a_sentence(tmp_path):
+    full = "cannot write here: No space left on device"
+    with pytest.raises(workdir.WorkdirError, match=full), workdir.writing("here"):
+        raise ValueError("OUT_OF_RANGE: Error writing ... [os_error_code='28']")
+    with pytest.raises(ValueError, match="a mistake of ours"), workdir.writing("here"):
+        raise ValueError("a mistake of ours")
+
+
+def test_damaged_json_is_named(tmp_path):
+    (tmp_path / "metrics.json").write_text("{")
+    with pytest.raises(workdir.WorkdirError, match=r"metrics\.json"):
+        workdir.read_json(epath.Path(tmp_path / "metrics.json"))
+
+
+def test_history_has_a_line_a_record_without_its_confusion_matrix(tmp_path):
+    workdir.write_history(epath.Path(tmp_path), [{"epoch": 1, "confusion_matrix": [[1]]}])
+    assert (tmp_path / "history.jsonl").read_text() == '{"epoch": 1}\n'

@@ -1,0 +1,106 @@
+"""Evaluation of a run from its own folder, and what the run's end shows on TensorBoard."""
+
+import json
+
+import numpy as np
+import pytest
+from builders import tiny_config
+from tensorboard.backend.event_processing import event_accumulator
+from tensorboard.plugins.hparams import plugin_data_pb2
+
+from caecnn_jax.data import dataset
+from caecnn_jax.results import evaluate
+
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
+
+@pytest.fixture
+def same_data(tiny_data, monkeypatch):
+    """The run's own images instead of CIFAR-10."""
+    monkeypatch.setattr(dataset, "load", lambda *_: tiny_data)
+
+
+def result_of(run, name):
+    metrics = json.loads((run / "metrics.json").read_text())
+    return metrics["test"] if name == "test" else metrics["cv"]["folds"][int(name) - 1]
+
+
+@pytest.mark.parametrize("fold", ["1", "test"])
+def test_the_last_checkpoint_gives_the_runs_own_result(trained_run, same_data, fold):
+    stem, result = evaluate.evaluate(trained_run, fold)
+    expected = result_of(trained_run, fold)
+    assert stem == ("test-test-last" if fold == "test" else "fold_1-valid-last")
+    assert result["loss_cnn"] == pytest.approx(expected["loss_cnn"], rel=1e-3)
+    assert result["loss_cae"] == pytest.approx(expected["loss_cae"], rel=1e-3)
+    assert np.sum(result["confusion_matrix"]) == np.sum(expected["confusion_matrix"])
+    assert json.loads((trained_run / "evaluations" / f"{stem}.json").read_text()) == result
+    assert (trained_run / "evaluations" / f"{stem}.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_any_split_can_be_evaluated(trained_run, same_data):
+    counts = {
+        split: np.sum(evaluate.evaluate(trained_run, "2", split, "1")[1]["confusion_matrix"])
+        for split in evaluate.SPLITS
+    }
+    assert counts == {"train": 88, "valid": 88, "test": 50}
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"fold": "7"}, "fold_7.*--fold"),
+        ({"fold": "nonsense"}, "nonsense.*--fold"),
+        ({"checkpoint": "99"}, "--checkpoint=99: .* has last, best and"),
+    ],
+)
+def test_what_the_run_has_not_got_is_said(trained_run, same_data, options, message):
+    with pytest.raises(evaluate.EvaluateError, match=message):
+        evaluate.evaluate(trained_run, **options)
+
+
+def test_a_run_is_named_by_number_or_test():
+    config = tiny_config()
+    assert evaluate.run_name(config, "2") == "fold_2"
+    assert evaluate.run_name(config, None) == "test"
+    config.do_test = False
+    assert evaluate.run_name(config, None) == "fold_1"
+
+
+@pytest.fixture(scope="module")
+def events(trained_run):
+    """The events of fold 1 as TensorBoard itself reads them."""
+    everything = {"images": 0, "scalars": 0, "tensors": 0}
+    folder = str(trained_run / "tensorboard" / "fold_1")
+    return event_accumulator.EventAccumulator(folder, everything).Reload()
+
+
+def test_tensorboard_reads_scalars_and_pictures(events, trained_run):
+    lines = (trained_run / "history.jsonl").read_text().splitlines()
+    last = [json.loads(line) for line in lines if json.loads(line)["run"] == "fold_1"][-1]
+    accuracies = events.Scalars("valid/accuracy")
+    assert accuracies[-1].step == last["epoch"]
+    assert accuracies[-1].value == pytest.approx(last["valid"]["accuracy"])
+    assert set(events.Tags()["images"]) == {"reconstruction", "confusion_matrix"}
+    assert [image.step for image in events.Images("reconstruction")] == [1, 2]
+    assert events.Images("confusion_matrix")[-1].width > 300
+
+
+def test_tensorboard_reads_settings_and_final_figures(events, trained_run):
+    metadata = events.summary_metadata["_hparams_/session_start_info"]
+    content = plugin_data_pb2.HParamsPluginData.FromString(metadata.plugin_data.content)
+    settings = content.session_start_info.hparams
+    assert settings["cae.opt.lr"].number_value == pytest.approx(1e-2)
+    assert settings["cnn.use_mixed_input"].bool_value is True
+    expected = result_of(trained_run, "1")
+    for name in ("accuracy", "macro_f1", "loss_cae", "loss_cnn"):
+        assert events.Scalars(f"final/{name}")[-1].value == pytest.approx(expected[name])
+
+
+def test_the_projector_has_as_many_codes_of_each_class(trained_run):
+    folder = trained_run / "tensorboard" / "fold_1"
+    assert 'tensor_name: "code:00002"' in (folder / "projector_config.pbtxt").read_text()
+    labels = (folder / "00002" / "code" / "metadata.tsv").read_text().split()
+    codes = np.loadtxt(folder / "00002" / "code" / "tensors.tsv")
+    assert codes.shape == (len(labels), 16 * 16 * 2)
+    assert set(np.unique(labels, return_counts=True)[1]) == {6}
+    assert (folder / "00002" / "code" / "sprite.png").exists()

@@ -1,0 +1,75 @@
+"""Tests of caecnn_jax.training.signals: one signal is a request, a second one ends the process."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+from builders import PROJECT
+
+from caecnn_jax.training import signals
+
+# Hashing stands for XLA's compiler: minutes in C, in which Python runs no handler.
+CHILD = """
+import hashlib
+from caecnn_jax.training import signals
+with signals.listen():
+    print("listening", flush=True)
+    hashlib.pbkdf2_hmac("sha256", b"", b"", 2**31 - 1)
+"""
+
+
+def wait_until(happened):
+    deadline = time.time() + 10
+    while not happened():
+        assert time.time() < deadline
+        time.sleep(0.01)
+
+
+@pytest.mark.parametrize("signum", signals.SIGNALS)
+def test_a_signal_is_a_request_to_stop(signum, caplog):
+    with signals.listen() as request:
+        assert not request.is_made()
+        os.kill(os.getpid(), signum)
+        wait_until(request.is_made)
+        assert request.signum == signum
+    assert f"{signum.name}: stopping after this step" in caplog.text
+
+
+def test_handlers_are_put_back():
+    before = [signal.getsignal(signum) for signum in signals.SIGNALS]
+    with signals.listen():
+        pass
+    assert [signal.getsignal(signum) for signum in signals.SIGNALS] == before
+    assert signal.set_wakeup_fd(-1) == -1
+
+
+def test_another_signal_is_no_request():
+    before = signal.signal(signal.SIGUSR1, lambda *_: None)
+    try:
+        with signals.listen() as request:
+            os.kill(os.getpid(), signal.SIGUSR1)
+            time.sleep(0.1)
+            assert not request.is_made()
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "code"),
+    [(signal.SIGINT, signal.SIGINT, 130), (signal.SIGTERM, signal.SIGINT, 130),
+     (signal.SIGTERM, signal.SIGTERM, 143)],
+)  # fmt: skip
+def test_a_second_signal_ends_the_process_at_once_even_while_it_compiles(first, second, code):
+    environment = os.environ | {"PYTHONPATH": str(PROJECT)}
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    with subprocess.Popen([sys.executable, "-c", CHILD], env=environment, **pipes) as child:
+        assert child.stdout.readline() == b"listening\n"
+        time.sleep(0.2)  # into the hashing
+        child.send_signal(first)
+        assert b"stopping after this step" in child.stderr.readline()
+        assert child.poll() is None
+        child.send_signal(second)
+        assert child.wait(5) == code

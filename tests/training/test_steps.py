@@ -1,0 +1,243 @@
+"""Tests of caecnn_jax.training.steps; test_golden compares whole steps with the reference's."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from builders import tiny_config
+
+from caecnn_jax.networks import models
+from caecnn_jax.training import steps
+
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
+
+def new_state(kind, **changes):
+    config = tiny_config(kind, **changes)
+    return steps.create_state(models.from_config(config), config, jax.random.key(0))
+
+
+def make_batch(size, seed=0):
+    rng = np.random.default_rng(seed)
+    images = rng.normal(size=(size, 32, 32, 3)).astype(np.float32)
+    return {"image": images, "label": rng.integers(0, 10, size).astype(np.int32)}
+
+
+def assert_equal(one, other):
+    jax.tree.map(np.testing.assert_array_equal, one, other)
+
+
+def max_difference(one, other):
+    differences = jax.tree.map(lambda a, b: np.abs(np.asarray(a) - b).max(), one, other)
+    return max(jax.tree.leaves(differences))
+
+
+@pytest.fixture(scope="module")
+def mixed():
+    """A state of both networks with two joint steps behind it, so that nothing in it is 0."""
+    state = new_state("mixed")
+    for seed in (1, 2):
+        state, _ = steps.train_step(state, make_batch(4, seed))
+    return state
+
+
+@pytest.fixture(scope="module")
+def warmed(mixed):
+    """(the state before, the state after, the metrics) of a warm-up step."""
+    return mixed, *steps.train_step(mixed, make_batch(4), joint=False)
+
+
+@pytest.mark.parametrize("what", ["params", "batch_stats", "opt_state"])
+def test_a_warmup_step_moves_nothing_of_the_cnn(warmed, what):
+    before, after, _ = warmed
+    assert_equal(getattr(after, what)["cnn"], getattr(before, what)["cnn"])
+    # The counter-check: it moves all of the CAE.
+    moved = jax.tree.map(max_difference, getattr(after, what)["cae"], getattr(before, what)["cae"])
+    assert min(jax.tree.leaves(moved)) > 0
+
+
+def test_warmup_does_not_count_in_the_adam_of_the_cnn(warmed):
+    before, after, _ = warmed
+    counts = {part: int(after.opt_state[part][0].count) for part in ("cae", "cnn")}
+    assert counts == {"cae": 3, "cnn": 2}
+    assert int(before.opt_state["cae"][0].count) == 2
+
+
+def test_a_warmup_step_has_no_classification_loss(warmed):
+    _, _, metrics = warmed
+    assert np.isnan(metrics["loss_cnn"])
+    assert np.isfinite(metrics["loss_cae"])
+
+
+def test_warmup_compiles_nothing_of_the_cnn(mixed):
+    step = functools.partial(steps.train_step, joint=False)
+    text = str(jax.make_jaxpr(step)(mixed, make_batch(4)))
+    joint_text = str(jax.make_jaxpr(steps.train_step)(mixed, make_batch(4)))
+    dense = "f32[4,10]"  # the logits
+    assert dense in joint_text and dense not in text
+
+
+def test_the_classification_loss_reaches_the_encoder_but_not_the_decoder(warmed, mixed):
+    _, after, _ = warmed
+    joint, _ = steps.train_step(mixed, make_batch(4))
+    assert max_difference(joint.params["cae"]["encoder"], after.params["cae"]["encoder"]) > 1e-3
+    assert max_difference(joint.params["cae"]["decoder"], after.params["cae"]["decoder"]) < 1e-5
+
+
+def test_a_step_does_not_destroy_its_input(mixed):
+    before = jax.device_get(mixed)
+    batch = make_batch(4)
+    first, first_metrics = steps.train_step(mixed, batch)
+    assert_equal(jax.device_get(mixed), before)
+    again, metrics = steps.train_step(mixed, batch)
+    assert_equal(again, first)
+    assert_equal(metrics, first_metrics)
+
+
+@pytest.mark.parametrize(("kind", "absent"), [("cae", "loss_cnn"), ("cnn", "loss_cae")])
+def test_the_loss_of_an_absent_part_is_nan(kind, absent):
+    state, metrics = steps.train_step(new_state(kind), make_batch(2))
+    assert {name for name, loss in metrics.items() if np.isnan(loss)} == {absent}
+    assert set(state.params) == set(state.opt_state) == {kind}
+
+
+def test_a_masked_partial_batch_equals_the_smaller_batch():
+    """In float64, where rounding does not decide Adam's first steps."""
+    with jax.enable_x64(True):
+        state = new_state("mixed", dtype="float64")
+        full = make_batch(4)
+        full["image"] = full["image"].astype(np.float64)
+        part = {name: array[:3] for name, array in full.items()}
+        full["image"][3] = 1e3  # padding may hold anything
+        full["mask"] = np.array([True, True, True, False])
+        masked, masked_metrics = steps.train_step(state, full)
+        smaller, metrics = steps.train_step(state, part)
+        compare = functools.partial(np.testing.assert_allclose, rtol=1e-9, atol=1e-9)
+        jax.tree.map(compare, masked, smaller)
+        jax.tree.map(compare, masked_metrics, metrics)
+        assert max_difference(masked.params, state.params) > 1e-3  # the counter-check: it trained
+
+
+def test_the_losses_are_the_mean_squared_error_and_the_mean_cross_entropy():
+    rng = np.random.default_rng(0)
+    batch = make_batch(4)
+    outputs = models.Outputs(
+        reconstruction=jnp.asarray(rng.normal(size=(4, 32, 32, 3)).astype(np.float32)),
+        logits=jnp.asarray(rng.normal(size=(4, 10)).astype(np.float32)),
+    )
+    mask = jnp.array([True, False, True, True])
+    total, metrics = steps.losses(outputs, batch, mask)
+    kept = [0, 2, 3]
+    squared = np.mean((np.asarray(outputs.reconstruction) - batch["image"])[kept] ** 2)
+    exponentials = np.exp(np.asarray(outputs.logits))
+    probabilities = exponentials / exponentials.sum(axis=1, keepdims=True)
+    entropy = -np.mean([np.log(probabilities[i, batch["label"][i]]) for i in kept])
+    assert float(metrics["loss_cae"]) == pytest.approx(squared, rel=1e-5)
+    assert float(metrics["loss_cnn"]) == pytest.approx(entropy, rel=1e-5)
+    assert float(total) == pytest.approx(squared + entropy, rel=1e-5)  # unweighted
+
+
+def test_the_reconstructions_weight_changes_what_is_minimised_and_not_what_is_reported():
+    rng = np.random.default_rng(0)
+    batch, mask = make_batch(4), jnp.ones(4, bool)
+    outputs = models.Outputs(
+        reconstruction=jnp.asarray(rng.normal(size=(4, 32, 32, 3)).astype(np.float32)),
+        logits=jnp.asarray(rng.normal(size=(4, 10)).astype(np.float32)),
+    )
+    _, plain = steps.losses(outputs, batch, mask)
+    total, metrics = steps.losses(outputs, batch, mask, steps.Objective(0.25))
+    assert_equal(metrics, plain)
+    expected = 0.25 * float(plain["loss_cae"]) + float(plain["loss_cnn"])
+    assert float(total) == pytest.approx(expected, rel=1e-6)
+
+
+def test_logit_adjustment_adds_the_log_of_each_class_share_in_training_alone():
+    config = tiny_config("cnn")
+    config.cnn.logit_adjustment = 2.0
+    config.train_data_regulation = {"bird": 2500, "deer": 1000}
+    objective = steps.make_objective(config)
+    counts = np.full(10, 5000.0)
+    counts[2], counts[4] = 2500, 1000  # bird, deer
+    np.testing.assert_allclose(objective.logit_offsets, 2 * np.log(counts / counts.sum()))
+    batch, mask = make_batch(4), jnp.ones(4, bool)
+    logits = jnp.asarray(np.random.default_rng(0).normal(size=(4, 10)).astype(np.float32))
+    _, adjusted = steps.losses(models.Outputs(logits=logits), batch, mask, objective)
+    moved = models.Outputs(logits=logits + jnp.array(objective.logit_offsets)[None])
+    _, expected = steps.losses(moved, batch, mask)
+    assert float(adjusted["loss_cnn"]) == pytest.approx(float(expected["loss_cnn"]), rel=1e-6)
+    # Off by default; and a step trains on it, while evaluation does not know it.
+    assert steps.make_objective(tiny_config("cnn")) == steps.PLAIN_SUM
+    state = new_state("cnn")
+    _, plain = steps.train_step(state, batch)
+    adjusting = state.replace(objective=objective)
+    _, metrics = steps.train_step(adjusting, batch)
+    assert abs(float(metrics["loss_cnn"]) - float(plain["loss_cnn"])) > 1e-3
+    assert_equal(steps.eval_step(adjusting, batch).logits, steps.eval_step(state, batch).logits)
+
+
+def test_rate_factors_scale_each_parts_move(mixed):
+    batch = make_batch(4)
+    whole, _ = steps.train_step(mixed, batch)
+    factors = {"cae": jnp.float32(0.5), "cnn": jnp.float32(0.0)}
+    part, _ = steps.train_step(mixed, batch, lr_factors=factors)
+    assert_equal(part.params["cnn"], mixed.params["cnn"])
+    assert_equal(part.opt_state, whole.opt_state)
+    halfway = jax.tree.map(lambda a, b: (a + b) / 2, mixed.params["cae"], whole.params["cae"])
+    compare = functools.partial(np.testing.assert_allclose, rtol=1e-4, atol=1e-6)
+    jax.tree.map(compare, part.params["cae"], halfway)
+
+
+def test_the_mean_over_no_image_is_zero():
+    assert float(steps.masked_mean(jnp.array([jnp.nan, 2.0]), jnp.zeros(2, bool))) == 0.0
+
+
+def test_evaluation_leaves_out_what_is_absent_or_not_run(mixed):
+    batch = make_batch(4)
+    outputs = jax.eval_shape(steps.eval_step, mixed, batch)
+    assert outputs.code.shape == (4, 16, 16, 2) and outputs.logits.shape == (4, 10)
+    warmup = jax.eval_shape(functools.partial(steps.eval_step, joint=False), mixed, batch)
+    assert warmup.logits is None and warmup.reconstruction.shape == (4, 32, 32, 3)
+    assert jax.eval_shape(steps.eval_step, new_state("cnn"), batch).reconstruction is None
+
+
+def test_each_part_has_its_own_adam():
+    config = tiny_config("mixed")
+    config.cae.opt.lr, config.cnn.opt.betas = 0.5, (0.5, 0.9)
+    assert set(steps.make_optimizers(config)) == {"cae", "cnn"}
+    gradient = jnp.array([0.25, -4.0])
+
+    def two_steps(part):
+        optimizer = steps.make_optimizers(config)[part]
+        state = optimizer.init(jnp.zeros(2))
+        moves = []
+        for scale in (1.0, 3.0):
+            move, state = optimizer.update(scale * gradient, state)
+            moves.append(np.asarray(move))
+        return moves
+
+    sign = np.sign(gradient)
+    for part, lr, (b1, b2) in (("cae", 0.5, (0.0, 0.999)), ("cnn", 1e-2, (0.5, 0.9))):
+        first, second = two_steps(part)
+        np.testing.assert_allclose(first, -lr * sign, rtol=1e-5)
+        mean = ((1 - b1) * b1 + (1 - b1) * 3) / (1 - b1**2)
+        square = ((1 - b2) * b2 + (1 - b2) * 9) / (1 - b2**2)
+        np.testing.assert_allclose(second, -lr * sign * mean / np.sqrt(square), rtol=1e-4)
+
+
+def test_a_learning_rate_may_be_a_large_whole_number():
+    config = tiny_config("cae")
+    with config.ignore_type():
+        config.cae.opt.lr = 2**40
+    optimizer = steps.make_optimizers(config)["cae"]
+    move, _ = optimizer.update(jnp.ones(2), optimizer.init(jnp.zeros(2)))
+    np.testing.assert_allclose(move, [-(2.0**40)] * 2, rtol=1e-5)
+
+
+def test_a_state_can_start_from_given_variables(mixed):
+    state = steps.create_state(
+        mixed.model, tiny_config("mixed"), jax.random.key(9), mixed.variables
+    )
+    assert_equal(state.variables, mixed.variables)
+    assert int(state.opt_state["cnn"][0].count) == 0
