@@ -27,7 +27,7 @@ from jax.sharding import NamedSharding, PartitionSpec
 from benchmarks import worker
 from caecnn_jax.data import augment
 from caecnn_jax.networks import models, ops
-from caecnn_jax.training import steps
+from caecnn_jax.training import devices, steps
 
 DEVICES = 8  # simulated ones
 BATCH_SIZES = [64 * 2**power for power in range(9)]  # 64 .. 16,384 images
