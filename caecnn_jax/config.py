@@ -3,13 +3,13 @@
 import difflib
 import json
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, NamedTuple
 
 import ml_collections
 
 from caecnn_jax import errors
 from caecnn_jax.data import dataset, sampling
-from caecnn_jax.training import schedules
 
 IMAGE_SIZE, IMAGE_CHANNELS = 32, 3  # pixels, height and width
 # Far above any use, and low enough to fail here, not in memory: of a block, and of an expansion.
@@ -17,6 +17,8 @@ MAX_CHANNELS, MAX_EXTRA = 4096, 20 * dataset.CLASS_SIZE
 MAX_EPOCHS = 1_000_000
 DTYPES = ("float32", "bfloat16", "float64")
 DATA_SOURCES = ("auto", "tfds", "archive", "download", "npm")
+SCHEDULES = ("constant", "cosine")
+FORMAT = 2  # of config.json; what an earlier one holds is read by `_upgraded`
 
 
 class ConfigError(errors.UserError, ValueError):
@@ -118,8 +120,14 @@ def _class_counts(field: str, value) -> None:
         _whole(low, high)(f"{field}.{name}", count)
 
 
+class Free(NamedTuple):
+    """A field that may differ when a run goes on: it changes nothing of what was trained so far."""
+
+    check: Callable
+
+
 _OPT = {"lr": _rate, "betas": _betas}
-# What each field must be by itself; how they agree is checked by the functions below.
+# What each field must be by itself, and whether it is free; how they agree is checked below.
 SCHEMA = {
     "use_cnn": _flag,
     "use_cae": _flag,
@@ -153,17 +161,17 @@ SCHEMA = {
     "num_folds": _whole(2),
     "num_epoch": _whole(1),
     "test_early_stopping": _flag,
-    "lr_schedule": _one_of(schedules.SCHEDULES),
+    "lr_schedule": _one_of(SCHEDULES),
     "lr_ramp_epochs": _whole(0, MAX_EPOCHS),
     "batch_size": _whole(1, 10 * dataset.CLASS_SIZE),
-    "save_img_per_epoch": _whole(0),
+    "save_img_per_epoch": Free(_whole(0)),
     "seed": _whole(0, 2**32 - 1),
     "dtype": _one_of(DTYPES),
-    "data_source": _one_of(DATA_SOURCES),
-    "data_dir": _text,
-    "steps_per_call": _whole(0),
-    "folds_side_by_side": _flag,
-    "keep_checkpoints": _whole(1),
+    "data_source": Free(_one_of(DATA_SOURCES)),
+    "data_dir": Free(_text),
+    "steps_per_call": Free(_whole(0)),
+    "folds_side_by_side": Free(_flag),
+    "keep_checkpoints": Free(_whole(1)),
 }
 
 
@@ -197,6 +205,7 @@ def _check_fields(schema: dict, fields, prefix: str) -> None:
         if isinstance(check, dict):
             _check_fields(check, fields[name], f"{prefix}{name}.")
         else:
+            check = check.check if isinstance(check, Free) else check
             check(f"{prefix}{name}", fields[name])
 
 
@@ -315,24 +324,79 @@ def _check_counts(config) -> None:
         )
 
 
+def flatten(fields: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """{"cnn": {"opt": {"lr": 1}}} as {"cnn.opt.lr": 1}; an empty group stays as it is."""
+    flat = {}
+    for name, value in fields.items():
+        nested = isinstance(value, Mapping) and value
+        flat |= flatten(value, f"{prefix}{name}.") if nested else {prefix + name: value}
+    return flat
+
+
+def differences(saved: ml_collections.ConfigDict, given: ml_collections.ConfigDict) -> list[str]:
+    """What keeps a run of the config `saved` from going on under `given`, a sentence a field.
+
+    More epochs are no obstacle at a constant learning rate; a falling one would have fallen more
+    slowly.
+    """
+    schema, old, new = (flatten(fields) for fields in (SCHEMA, saved.to_dict(), given.to_dict()))
+    free = {name for name, check in schema.items() if isinstance(check, Free)}
+    if saved.lr_schedule == "constant" and given.num_epoch > saved.num_epoch:
+        free.add("num_epoch")
+    return [
+        f"config.{name} was {old.get(name)!r} and is {new.get(name)!r}"
+        for name in sorted(old.keys() | new.keys())
+        if name not in free and old.get(name) != new.get(name)
+    ]
+
+
 def to_json(config: ml_collections.ConfigDict) -> str:
-    """The config as readable JSON text; `from_json` reads it back."""
-    return json.dumps(config.to_dict(), indent=2) + "\n"
+    """The config as readable JSON text with its format's number; `from_json` reads it back."""
+    return json.dumps({"format": FORMAT} | config.to_dict(), indent=2) + "\n"
 
 
 def from_json(text: str) -> ml_collections.ConfigDict:
-    """The validated config that `to_json` wrote; raises ConfigError if it is anything else."""
+    """The validated config that `to_json` wrote, now or in an earlier version of the program.
+
+    Raises ConfigError if it is anything else.
+    """
     try:
         fields = json.loads(text)
     except (json.JSONDecodeError, RecursionError) as error:
         raise ConfigError(f"the saved config is no JSON: {error}") from error
     if not isinstance(fields, dict):
         raise ConfigError("the saved config holds no fields")
-    fields = as_tuples(fields)
+    fields = _upgraded(as_tuples(fields))
     _check_fields(SCHEMA, fields, "")  # before a ConfigDict refuses names in its own words
     config = ml_collections.ConfigDict(fields)
     validate(config)
     return config
+
+
+# What format 1 did where it had no field for it.
+_MEANT_BY_FORMAT_1: dict[str, Any] = {}
+
+
+def _upgraded(fields: dict) -> dict:
+    """The fields of a saved config in today's format, which the result no longer names."""
+    number = fields.get("format", 1)
+    if number not in range(1, FORMAT + 1):
+        raise ConfigError(
+            f"the saved config is of format {number!r}, which this version cannot read: use the "
+            "version of the program that wrote it, or a later one"
+        )
+    fields = {name: value for name, value in fields.items() if name != "format"}
+    return merged(_MEANT_BY_FORMAT_1, fields) if number == 1 else fields
+
+
+def merged(old: dict, new: dict) -> dict:
+    """`old` with the fields of `new`, which replace it but where both are groups of fields."""
+    both = {
+        name: merged(old[name], value)
+        for name, value in new.items()
+        if isinstance(value, dict) and isinstance(old.get(name), dict)
+    }
+    return old | new | both
 
 
 def as_tuples(value):

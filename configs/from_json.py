@@ -34,16 +34,6 @@ def get_config(arg=None):
     defaults = default.get_config().to_dict() | no_classes
     # Unknown fields and wrong types are for config.validate to report.
     config = ml_collections.ConfigDict(
-        _merged(defaults, config_lib.as_tuples(fields)), allow_dotted_keys=True
+        config_lib.merged(defaults, config_lib.as_tuples(fields)), allow_dotted_keys=True
     )
     return default.quick(config) if quick else config
-
-
-def _merged(old: dict, new: dict) -> dict:
-    """`old` with the fields of `new`, which replace it but where both are groups of fields."""
-    both = {
-        name: _merged(old[name], value)
-        for name, value in new.items()
-        if isinstance(value, dict) and isinstance(old.get(name), dict)
-    }
-    return old | new | both

@@ -17,16 +17,6 @@ from caecnn_jax import config as config_lib
 from caecnn_jax import errors
 from caecnn_jax.records import logs
 
-# These may differ when a run goes on: they do not change what was trained so far.
-FREE_FIELDS = (
-    "data_dir",
-    "data_source",
-    "folds_side_by_side",
-    "keep_checkpoints",
-    "save_img_per_epoch",
-    "steps_per_call",
-)
-
 
 class WorkdirError(errors.UserError):
     """A folder that cannot be written, is in use, or holds another run."""
@@ -132,7 +122,11 @@ def claim(
         finished = False
         if (workdir / "config.json").exists():
             saved = read_config(workdir)
-            _check_config(workdir, saved, config)
+            if differing := config_lib.differences(saved, config):
+                raise WorkdirError(
+                    f"{workdir} holds a run of another config: {'; '.join(differing)}; give the "
+                    "same values to continue it, or another --workdir"
+                )
             finished = (workdir / "metrics.json").exists() and saved.num_epoch == config.num_epoch
         if writes and not finished:
             # These tell of fewer epochs than are asked for now. They go before the config changes.
@@ -168,40 +162,3 @@ def _lock(workdir: epath.Path) -> Iterator[None]:
                     f"another process trains in {workdir}: wait for it or choose another --workdir"
                 ) from error
         yield
-
-
-def _check_config(
-    workdir: epath.Path, saved: ml_collections.ConfigDict, given: ml_collections.ConfigDict
-) -> None:
-    """A run may go on under its own config only, but for FREE_FIELDS and more epochs.
-
-    More epochs only at a constant learning rate: a falling one would have fallen more slowly.
-    """
-    saved, given = _flat(saved), _flat(given)
-    differing = [
-        f"config.{name} was {saved.get(name)!r} and is {given.get(name)!r}"
-        for name in sorted(saved.keys() | given.keys())
-        if name not in FREE_FIELDS
-        and saved.get(name) != given.get(name)
-        and not (
-            name == "num_epoch"
-            and given[name] > saved[name]
-            and saved.get("lr_schedule") == "constant"
-        )
-    ]
-    if differing:
-        raise WorkdirError(
-            f"{workdir} holds a run of another config: {'; '.join(differing)}; give the same "
-            "values to continue it, or another --workdir"
-        )
-
-
-def _flat(config: ml_collections.ConfigDict) -> dict:
-    """{dotted name: value} of all fields."""
-    flat = {}
-    for name, value in config.items():
-        if isinstance(value, ml_collections.ConfigDict):
-            flat |= {f"{name}.{inner}": item for inner, item in _flat(value).items()}
-        else:
-            flat[name] = value
-    return flat

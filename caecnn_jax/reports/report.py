@@ -14,6 +14,7 @@ import numpy as np
 from etils import epath
 from PIL import Image
 
+from caecnn_jax import config as config_lib
 from caecnn_jax.records import figures, runs
 from caecnn_jax.records import workdir as workdir_lib
 
@@ -197,15 +198,6 @@ def title(name: str) -> str:
     return name.replace("_", " ")
 
 
-def flatten(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """{"cnn": {"opt": {"lr": 1}}} as {"cnn.opt.lr": 1}."""
-    flat = {}
-    for key, value in config.items():
-        nested = isinstance(value, Mapping) and value
-        flat |= flatten(value, f"{prefix}{key}.") if nested else {prefix + key: value}
-    return flat
-
-
 def number(value: float | None, digits: int = 4) -> str:
     """A metric for people: a dash where there is none."""
     return "–" if value is None else f"{value:.{digits}f}"  # noqa: RUF001
@@ -233,7 +225,7 @@ def write_page(path: epath.Path, template: str, values: Mapping[str, Any]) -> ep
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    functions = (title, model_name, flatten, number, signed, duration)
+    functions = (title, model_name, config_lib.flatten, number, signed, duration)
     environment.filters |= {function.__name__: function for function in functions}
     return write_file(path, environment.get_template(template).render(values))
 

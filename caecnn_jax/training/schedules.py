@@ -7,8 +7,6 @@ import ml_collections
 import numpy as np
 import optax
 
-SCHEDULES = ("constant", "cosine")
-
 
 def lr_factors(
     config: ml_collections.ConfigDict, epoch: int, num_steps: int

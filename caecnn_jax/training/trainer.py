@@ -16,6 +16,7 @@ import tqdm
 from absl import logging
 from etils import epath
 
+from caecnn_jax import config as config_lib
 from caecnn_jax import errors
 from caecnn_jax.data import dataset
 from caecnn_jax.records import workdir as workdir_lib
@@ -253,10 +254,9 @@ class Trainer:
 
     def _show_end(self, run: Journal, arrays: Arrays) -> None:
         """Shows an ended run's result and codes, as many of each class, on TensorBoard."""
-        from caecnn_jax.reports import report
         from caecnn_jax.results import evaluate
 
-        run.show_settings(report.flatten(self.config.to_dict()))
+        run.show_settings(config_lib.flatten(self.config.to_dict()))
         if not self.config.use_cae:
             return
         labels = self.data.labels[run.split.valid]

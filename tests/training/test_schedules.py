@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from builders import tiny_config
 
+from caecnn_jax import config as config_lib
 from caecnn_jax.training import schedules
 
 STEPS = 10
@@ -29,7 +30,7 @@ def test_cosine_falls_from_one_to_zero():
     np.testing.assert_allclose(factors, expected, atol=1e-6)
 
 
-@pytest.mark.parametrize("schedule", schedules.SCHEDULES)
+@pytest.mark.parametrize("schedule", config_lib.SCHEDULES)
 def test_a_ramp_rises_step_by_step_to_one(schedule):
     factors = curve("cae", lr_schedule=schedule, lr_ramp_epochs=2, num_epoch=6)
     np.testing.assert_allclose(factors[:20], np.arange(20) / 20, atol=1e-6)
