@@ -50,7 +50,11 @@ def main(argv: list[str]) -> int:
     model = WORKDIR.value, FOLD.value, CHECKPOINT.value
     match MODE.value:
         case "train":
-            return modes.train(CONFIG.value, WORKDIR.value, DISTRIBUTED.value)
+            modes.before_training(CONFIG.value, DISTRIBUTED.value)
+            from caecnn_jax.training import train  # slow to import, so after the checks
+
+            summary = train.train_and_evaluate(CONFIG.value, WORKDIR.value)
+            return modes.after_training(summary, WORKDIR.value)
         case "evaluate":
             return modes.evaluate(*model, SPLIT.value)
         case "predict":

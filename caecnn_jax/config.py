@@ -170,7 +170,7 @@ SCHEMA = {
     "data_source": Free(_one_of(DATA_SOURCES)),
     "data_dir": Free(_text),
     "steps_per_call": Free(_whole(0)),
-    "folds_side_by_side": Free(_flag),
+    "devices_per_run": Free(_whole(0)),
     "keep_checkpoints": Free(_whole(1)),
 }
 
@@ -373,8 +373,9 @@ def from_json(text: str) -> ml_collections.ConfigDict:
     return config
 
 
-# What format 1 did where it had no field for it.
-_MEANT_BY_FORMAT_1: dict[str, Any] = {}
+# What format 1 did where it had no field for it, and what it had and nothing has now.
+_MEANT_BY_FORMAT_1: dict[str, Any] = {"devices_per_run": 0}
+_GONE_SINCE_FORMAT_1 = ("folds_side_by_side",)
 
 
 def _upgraded(fields: dict) -> dict:
@@ -385,7 +386,8 @@ def _upgraded(fields: dict) -> dict:
             f"the saved config is of format {number!r}, which this version cannot read: use the "
             "version of the program that wrote it, or a later one"
         )
-    fields = {name: value for name, value in fields.items() if name != "format"}
+    gone = ("format", *(_GONE_SINCE_FORMAT_1 if number == 1 else ()))
+    fields = {name: value for name, value in fields.items() if name not in gone}
     return merged(_MEANT_BY_FORMAT_1, fields) if number == 1 else fields
 
 

@@ -11,23 +11,31 @@ import ml_collections
 from caecnn_jax import errors
 
 
-def train(config: ml_collections.ConfigDict | None, workdir: str, distributed: bool) -> int:
-    """Checks the config, trains, and prints the results."""
+def before_training(config: ml_collections.ConfigDict | None, distributed: bool) -> None:
+    """Checks the config, which must be there, and starts the devices."""
     if config is None:
         raise errors.UserError("--config is missing: for example --config configs/mixed.py")
     from caecnn_jax import config as config_lib
 
     config_lib.validate(config)
-    from caecnn_jax.records import workdir as workdir_lib
-    from caecnn_jax.results import metrics
     from caecnn_jax.training import devices
-    from caecnn_jax.training import train as train_lib
 
     devices.start(config.dtype, distributed)
-    results = train_lib.train_and_evaluate(config, workdir)
-    print(f"\n{metrics.summary_table(results)}")
+
+
+def after_training(summary: dict, workdir: str) -> int:
+    """Writes the report where it is missing, and prints what came of the training."""
+    from caecnn_jax.records import workdir as workdir_lib
+    from caecnn_jax.reports import report
+    from caecnn_jax.results import metrics
+    from caecnn_jax.training import devices
+
     folder = workdir_lib.resolve(workdir)
-    print(f"\nreport: {folder / 'report.html'}\nimages: {folder / 'images'}")
+    page = folder / "report.html"
+    if devices.is_writer() and not page.exists():
+        report.write(folder)
+    print(f"\n{metrics.summary_table(summary)}")
+    print(f"\nreport: {page}\nimages: {folder / 'images'}")
     return 0
 
 

@@ -9,21 +9,30 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-MEAN = (0.4914, 0.4822, 0.4465)  # of the training images' channels, on the scale 0..1
-STD = (0.247, 0.243, 0.261)
 FLIP_PROBABILITY = 0.5
 HOLE_SIZE = 12  # pixels, height and width; an image too small gets a hole of its own size
 
 
-def normalize(images: jax.Array, dtype=jnp.float32) -> jax.Array:
+class Statistics(NamedTuple):
+    """Mean and standard deviation of the training images' channels, on the scale 0..1."""
+
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+
+CIFAR10 = Statistics(mean=(0.4914, 0.4822, 0.4465), std=(0.247, 0.243, 0.261))
+
+
+def normalize(images: jax.Array, statistics: Statistics = CIFAR10, dtype=jnp.float32) -> jax.Array:
     """uint8 [..., C] in 0..255 to channel-normalised `dtype` [..., C]."""
-    scale = 1 / (255 * jnp.asarray(STD, dtype))
-    return images.astype(dtype) * scale - jnp.asarray(MEAN, dtype) / jnp.asarray(STD, dtype)
+    mean, std = (jnp.asarray(values, dtype) for values in statistics)
+    return images.astype(dtype) * (1 / (255 * std)) - mean / std
 
 
-def denormalize(images: jax.Array) -> jax.Array:
+def denormalize(images: jax.Array, statistics: Statistics = CIFAR10) -> jax.Array:
     """Channel-normalised float [..., C] back to uint8, rounded and clipped to 0..255."""
-    pixels = (images * jnp.asarray(STD, images.dtype) + jnp.asarray(MEAN, images.dtype)) * 255
+    mean, std = (jnp.asarray(values, images.dtype) for values in statistics)
+    pixels = (images * std + mean) * 255
     return jnp.clip(jnp.round(pixels), 0, 255).astype(jnp.uint8)
 
 
@@ -70,7 +79,9 @@ def draw(
     )
 
 
-def augment(images: jax.Array, draws: Draws, dtype=jnp.float32) -> jax.Array:
+def augment(
+    images: jax.Array, draws: Draws, statistics: Statistics = CIFAR10, dtype=jnp.float32
+) -> jax.Array:
     """Flips, shifts, rotates, scales, normalises, cuts out: uint8 [B, H, W, C] to `dtype`.
 
     The order is the reference's; a flip only mirrors the columns that the affine reads.
@@ -80,7 +91,7 @@ def augment(images: jax.Array, draws: Draws, dtype=jnp.float32) -> jax.Array:
     rows -= draws.shift[:, 0, None, None]
     columns -= draws.shift[:, 1, None, None]
     columns = jnp.where(draws.flip[:, None, None], width - 1 - columns, columns)
-    warped = normalize(bilinear(images, rows, columns), dtype)
+    warped = normalize(bilinear(images, rows, columns), statistics, dtype)
     return jnp.where(hole_mask(draws, height, width)[..., None], 0, warped)
 
 

@@ -112,6 +112,11 @@ class Split(NamedTuple):
     expanded: np.ndarray  # what an epoch visits
     valid: np.ndarray  # the validation part, or the test set
 
+    @property
+    def is_test(self) -> bool:
+        """Whether this is the test run's split."""
+        return self.number == 0
+
 
 def splits(
     config: ml_collections.ConfigDict,

@@ -56,14 +56,22 @@ class Checkpoints:
         """Makes nothing before the first `save`."""
         self.directory = directory
         self._read_only = read_only
+        self._damaged: list[int] = []  # that `restore_newest` passed over
 
     @functools.cached_property
     def _manager(self) -> ocp.CheckpointManager:
         """Makes the directory unless it is only read, and removes half-written checkpoints."""
+        if not self._read_only:  # Orbax's own read_only warns at every opening
+            with workdir.writing(self.directory):
+                self.directory.mkdir(parents=True, exist_ok=True)
         options = ocp.CheckpointManagerOptions(
-            create=not self._read_only,  # Orbax's own read_only warns at every opening
+            create=False,
             cleanup_tmp_directories=not self._read_only,
             enable_async_checkpointing=False,
+            # A run's checkpoints are the business of one process; Orbax would wait for all of them.
+            multiprocessing_options=ocp.options.MultiprocessingOptions(
+                primary_host=jax.process_index(), active_processes={jax.process_index()}
+            ),
         )
         return ocp.CheckpointManager(self.directory, options=options)
 
@@ -121,8 +129,8 @@ class Checkpoints:
     def restore_newest(self, target: dict[str, Any]) -> Restored | None:
         """Restores the newest good checkpoint, with a warning for each damaged one before it.
 
-        Those are renamed, since training goes on before them. None: there is no checkpoint. Raises
-        CheckpointError when all are damaged.
+        `set_damaged_aside` renames those. None: there is no checkpoint. Raises CheckpointError when
+        all are damaged.
         """
         failures: dict[int, str] = {}
         for step in reversed(self.steps()):
@@ -132,7 +140,7 @@ class Checkpoints:
                 logging.warning("%s; falling back to the one before", error)
                 failures[step] = str(error)
                 continue
-            self._set_aside(failures)
+            self._damaged = list(failures)
             return restored
         if failures:
             raise CheckpointError(
@@ -141,20 +149,20 @@ class Checkpoints:
             )
         return None
 
-    def _set_aside(self, steps) -> None:
-        """Renames damaged checkpoints: what one machine cannot read, another may."""
-        if not steps:
+    def set_damaged_aside(self) -> None:
+        """Renames the damaged checkpoints that `restore_newest` passed over.
+
+        Training goes on before them; and what one machine cannot read, another may.
+        """
+        if not self._damaged:
             return
         with workdir.writing(self.directory):
-            for step in steps if jax.process_index() == 0 else ():
+            for step in self._damaged:
                 aside = self.directory / f"damaged-{step}"
                 if aside.exists():
                     aside.rmtree()
                 (self.directory / str(step)).rename(aside)
-        if jax.process_count() > 1:
-            from jax.experimental import multihost_utils
-
-            multihost_utils.sync_global_devices("damaged checkpoints are renamed")
+        self._damaged = []
         self._manager.reload()
 
 

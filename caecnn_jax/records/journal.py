@@ -1,37 +1,43 @@
 """What one run leaves as it trains: its records, checkpoints, TensorBoard events and pictures.
 
-A record is what is known of one epoch: a line of history.jsonl (README, "What a run leaves") and
-the "confusion_matrix" of its validation. The records travel in the checkpoints, so a checkpoint
-alone says all that happened before it. An epoch counts once its checkpoint is saved; what a kill
-leaves of it before, its events and pictures, the epoch writes again.
+A record is what is known of one epoch: a line of history.jsonl and the "confusion_matrix" of its
+validation. The records travel in the checkpoints, so a checkpoint alone says all that happened
+before it. An epoch counts once its checkpoint is saved; only then is it shown, and what a kill
+prevents from being shown is shown when the run goes on.
 """
 
+import contextlib
 import io
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
+from absl import logging
 from etils import epath
 from PIL import Image
 
-from caecnn_jax.data import sampling
+from caecnn_jax.data import dataset, sampling
 from caecnn_jax.records import board, checkpoints, workdir
 from caecnn_jax.results import metrics
 
 FINAL_PICTURES = ("learning_curves", "confusion_matrix")
+CODES_PER_CLASS = 20  # shown in TensorBoard's projector
+
+# From images uint8 [N, H, W, C] to codes float [N, h, w, c] and reconstructions like the images.
+Autoencode = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]
 
 
 class Journal:
-    """The state of one run outside the device, and its files in `folder`."""
+    """The state of one run outside the device, and its files."""
 
-    def __init__(self, split: sampling.Split, folder: epath.Path, class_names: Sequence[str]):
+    def __init__(self, folder: epath.Path, split: sampling.Split, data: dataset.Dataset):
         """`folder` is the workdir; nothing is written before `start`."""
         self.split = split
         self.records: list[dict[str, Any]] = []
         self.step = 0  # training steps done of the epoch after the last record
         self.losses: dict[str, list] = {}  # of those steps
         self.arrays: dict[str, Any] | None = None  # what `restore` found, to go on from
-        self._class_names = class_names
+        self._data = data
         self._folder = folder
         self._epochs = checkpoints.Checkpoints(folder / split.name)
         # An epoch cut short by a signal; kept apart, since only whole epochs count elsewhere.
@@ -43,7 +49,15 @@ class Journal:
         """The folder of the run's PNG files."""
         return self._folder / "images" / self.split.name
 
-    def restore(self, target: dict[str, Any]) -> None:
+    @property
+    def visited_counts(self) -> np.ndarray:
+        """The images of each class that an epoch visits, int32 [K]."""
+        labels = self._data.labels[self.split.expanded]
+        return np.bincount(labels, minlength=len(self._data.class_names)).astype(np.int32)
+
+    # --- What is saved ----------------------------------------------------------------------------
+
+    def restore(self, target: Mapping[str, Any]) -> None:
         """Goes back to where the run was left: sets records, step, losses and arrays.
 
         `target` holds arrays or shapes like those that were saved. Raises CheckpointError when
@@ -60,40 +74,43 @@ class Journal:
             self.step, self.losses = partial.progress["step"], partial.progress["losses"]
             self.arrays = partial.arrays
 
-    def forget_partial_epoch(self, target: dict[str, Any]) -> None:
-        """Goes back to the last whole epoch."""
-        self._interrupted.keep_only(set())
-        self.step, self.losses, self.arrays = 0, {}, None
-        self.restore(target)
+    def reread(self) -> None:
+        """Takes in the records that another process of the job has saved meanwhile."""
+        saved = checkpoints.Checkpoints(self._folder / self.split.name, read_only=True)
+        with contextlib.suppress(checkpoints.CheckpointError):  # it is being replaced
+            for step in saved.steps()[-1:]:
+                self.records = saved.restore(step, {}).progress["records"]
 
-    def start(self) -> None:
-        """Opens the board; call once the run is restored, in the process that writes."""
-        first_epoch = len(self.records) + 1
+    def start(self, keep: int) -> None:
+        """Opens the board and tidies up; call once the run is restored, in the process that writes.
+
+        `keep` is as for `save`.
+        """
+        # The last epoch may not have been shown to its end.
+        first_epoch = max(len(self.records), 1)
         self._board = board.Board(self._folder / "tensorboard" / self.split.name, first_epoch)
+        self._epochs.set_damaged_aside()
+        self._interrupted.set_damaged_aside()
+        self._clean_up(keep)
 
-    def add(self, record: dict[str, Any]) -> None:
-        """Takes in an epoch, which `save` must follow, and writes its events."""
+    def save(self, record: dict[str, Any], arrays: Mapping[str, Any], keep: int) -> None:
+        """Saves an epoch's checkpoint, and removes those not kept: the latest `keep` and the best.
+
+        Raises WorkdirError when the folder cannot be written. Where this process does not write,
+        the record is only taken in.
+        """
         self.records.append(record)
         self.step, self.losses, self.arrays = 0, {}, None
-        if self._board is not None:
-            confusion = record["confusion_matrix"]
-            table = confusion and metrics.per_class(confusion, self._class_names)
-            self._board.epoch(record, table)
-
-    def save(self, arrays: dict[str, Any], keep: int) -> None:
-        """Saves the checkpoint of the last epoch, and removes those not kept: `keep` and the best.
-
-        Raises WorkdirError when the folder cannot be written.
-        """
+        if self._board is None:
+            return
         workdir.check_present(self._folder)
-        if self._board is not None:
-            for name in FINAL_PICTURES:  # of a run that was to be shorter
-                (self.pictures / f"{name}.png").unlink(missing_ok=True)
-        epoch = self.records[-1]["epoch"]
+        for name in FINAL_PICTURES:  # of a run that was to be shorter
+            (self.pictures / f"{name}.png").unlink(missing_ok=True)
+        epoch = record["epoch"]
         self._epochs.save(epoch, arrays, {"epoch": epoch, "records": self.records})
-        self.clean_up(keep)
+        self._clean_up(keep)
 
-    def clean_up(self, keep: int) -> None:
+    def _clean_up(self, keep: int) -> None:
         """Removes the checkpoints that are no longer of use; a kill may have come before it."""
         if self.records:
             epoch = self.records[-1]["epoch"]
@@ -102,8 +119,10 @@ class Journal:
         if not self.step:
             self._interrupted.keep_only(set())
 
-    def add_partial(self, step: int, losses: dict[str, list], arrays: dict[str, Any]) -> None:
+    def save_partial(self, step: int, losses: dict[str, list], arrays: Mapping[str, Any]) -> None:
         """Saves an epoch that was cut short after `step` training steps, as `save` does."""
+        if self._board is None:
+            return
         workdir.check_present(self._folder)
         epoch = len(self.records) + 1
         number = (self._interrupted.steps() or [0])[-1] + 1
@@ -111,7 +130,82 @@ class Journal:
         self._interrupted.save(number, arrays, progress)
         self._interrupted.keep_only({number})
 
-    def picture(self, name: str, png: bytes, epoch: int | None = None) -> None:
+    # --- What is shown ----------------------------------------------------------------------------
+
+    @contextlib.contextmanager
+    def showing(self) -> Iterator[None]:
+        """What fails while the context lasts is a warning: the epoch itself is saved."""
+        try:
+            yield
+        except Exception as error:  # of matplotlib, Pillow, the disk: whatever a picture may meet
+            logging.debug("where it came from:", exc_info=True)
+            logging.warning("%s: cannot be shown in full: %s", self.split.name, error)
+
+    def show_epoch(self) -> None:
+        """Writes the last epoch's events."""
+        if self._board is not None:
+            record = self.records[-1]
+            confusion = record["confusion_matrix"]
+            table = confusion and metrics.per_class(confusion, self._data.class_names)
+            self._board.epoch(record, table)
+
+    def show_reconstructions(self, autoencode: Autoencode) -> None:
+        """Draws a validation image of each class over its reconstruction."""
+        from caecnn_jax.records import figures  # matplotlib takes a second to import
+
+        labels = self._data.labels[self.split.valid]
+        _, firsts = np.unique(labels, return_index=True)
+        images = self._data.images[self.split.valid[firsts]]
+        _, reconstructions = autoencode(images)
+        captions = [self._data.class_names[label] for label in labels[firsts]]
+        png = figures.reconstructions(images, reconstructions, captions)
+        self._picture("reconstruction", png, self.records[-1]["epoch"])
+
+    def show_codes(self, autoencode: Autoencode) -> None:
+        """Shows the codes of validation images on the board, as many of each class."""
+        labels = self._data.labels[self.split.valid]
+        count = min(CODES_PER_CLASS, *np.unique(labels, return_counts=True)[1])
+        by_class = [np.flatnonzero(labels == label)[:count] for label in np.unique(labels)]
+        sample = np.concatenate(by_class)
+        images = self._data.images[self.split.valid[sample]]
+        codes, _ = autoencode(images)
+        names = [self._data.class_names[label] for label in labels[sample]]
+        if self._board is not None:
+            epoch = self.records[-1]["epoch"]
+            self._board.codes(codes.reshape(len(codes), -1), images, names, epoch)
+
+    def show_settings(self, config: Mapping[str, Any]) -> None:
+        """Shows the ended run's settings, {dotted name: value}, and final figures on the board."""
+        if self._board is None:
+            return
+        result = metrics.run_result(self.records, self._data.class_names)
+        names = ("accuracy", "macro_f1", "loss_cae", "loss_cnn")
+        figures = {name: result[name] for name in names if result[name] is not None}
+        self._board.settings(config, figures, result["epochs"])
+        if result["confusion_matrix"]:
+            self._board.picture("confusion_matrix", _pixels(self._confusion()), result["epochs"])
+
+    def is_complete(self) -> bool:
+        """Whether an ended run's last files are there."""
+        return (self.pictures / f"{FINAL_PICTURES[0]}.png").exists()
+
+    def finish(self) -> None:
+        """Draws the last confusion matrix and then the learning curves, the run's last file."""
+        from caecnn_jax.records import figures  # matplotlib takes a second to import
+
+        if self.records[-1]["confusion_matrix"]:
+            self._picture("confusion_matrix", self._confusion())
+        curves = figures.learning_curves(self.records, self._data.class_names)
+        self._picture("learning_curves", curves)
+
+    def _confusion(self) -> bytes:
+        """PNG of the last epoch's confusion matrix."""
+        from caecnn_jax.records import figures  # matplotlib takes a second to import
+
+        matrix = np.asarray(self.records[-1]["confusion_matrix"])
+        return figures.confusion_matrix(matrix, self._data.class_names)
+
+    def _picture(self, name: str, png: bytes, epoch: int | None = None) -> None:
         """Writes a PNG file; with an epoch, which its name then ends with, on the board too."""
         if self._board is None:
             return
@@ -121,44 +215,6 @@ class Journal:
         workdir.write_bytes(self.pictures / f"{stem}.png", png)
         if epoch is not None:
             self._board.picture(name, _pixels(png), epoch)
-
-    def show_codes(self, codes: np.ndarray, images: np.ndarray, labels: np.ndarray) -> None:
-        """Shows the CAE's codes float [N, ...] of images uint8 [N, H, W, 3] on the board."""
-        if self._board is None:
-            return
-        names = [self._class_names[label] for label in labels]
-        epoch = self.records[-1]["epoch"]
-        self._board.codes(codes.reshape(len(codes), -1), images, names, epoch)
-
-    def show_settings(self, config: dict[str, Any]) -> None:
-        """Shows the ended run's settings, {dotted name: value}, and final figures on the board."""
-        if self._board is None:
-            return
-        result = metrics.run_result(self.records, self._class_names)
-        names = ("accuracy", "macro_f1", "loss_cae", "loss_cnn")
-        figures = {name: result[name] for name in names if result[name] is not None}
-        self._board.settings(config, figures, result["epochs"])
-        if result["confusion_matrix"]:
-            self._board.picture("confusion_matrix", _pixels(self._confusion()), result["epochs"])
-
-    def finish(self) -> None:
-        """Draws the learning curves and the last confusion matrix, where that is not done yet."""
-        curves, confusion = (self.pictures / f"{name}.png" for name in FINAL_PICTURES)
-        matrix = self.records[-1]["confusion_matrix"]
-        if curves.exists() and (confusion.exists() or not matrix):
-            return
-        from caecnn_jax.records import figures  # matplotlib takes a second to import
-
-        self.picture("learning_curves", figures.learning_curves(self.records, self._class_names))
-        if matrix:
-            self.picture("confusion_matrix", self._confusion())
-
-    def _confusion(self) -> bytes:
-        """PNG of the last epoch's confusion matrix."""
-        from caecnn_jax.records import figures  # matplotlib takes a second to import
-
-        matrix = np.asarray(self.records[-1]["confusion_matrix"])
-        return figures.confusion_matrix(matrix, self._class_names)
 
     def close(self) -> None:
         """Closes the event file."""

@@ -168,11 +168,8 @@ def count_groups(counts: Mapping[str, Any]) -> dict[str, list[dict[str, Any]]]:
 
 
 def seconds(run: runs.Run) -> float:
-    """Time of all epochs; folds trained side by side share their time."""
-    times = {name: sum(r["seconds"] or 0 for r in recs) for name, recs in run.history.items()}
-    test = times.pop("test", 0)
-    together = max if run.config.get("folds_side_by_side") else sum
-    return test + (together(times.values()) if times else 0)
+    """Time of all epochs, whether runs trained at the same time or not."""
+    return sum(r["seconds"] or 0 for records in run.history.values() for r in records)
 
 
 def speeds(records: Iterable[runs.Record]) -> dict[str, float]:

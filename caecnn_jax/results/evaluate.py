@@ -8,13 +8,12 @@ import numpy as np
 from etils import epath
 
 from caecnn_jax import errors
-from caecnn_jax.data import augment, dataset, sampling
+from caecnn_jax.data import dataset, sampling
 from caecnn_jax.networks import models
 from caecnn_jax.records import checkpoints, figures
 from caecnn_jax.records import workdir as workdir_lib
 from caecnn_jax.results import metrics
-from caecnn_jax.training import steps
-from caecnn_jax.training.group import Group
+from caecnn_jax.training import devices, epochs, steps, trainer
 
 SPLITS = ("train", "valid", "test")
 
@@ -59,20 +58,6 @@ def restore(
     return saved.restore(epoch, {"variables": template}).arrays["variables"]
 
 
-def state_of(config: ml_collections.ConfigDict, variables: dict[str, Any]) -> steps.TrainState:
-    """A state to evaluate with."""
-    return steps.create_state(models.from_config(config), config, jax.random.key(0), variables)
-
-
-def autoencode(
-    config: ml_collections.ConfigDict, variables: dict[str, Any], images: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
-    """The CAE's codes float [N, h, w, C] and reconstructions uint8 of images uint8 [N, H, W, 3]."""
-    batch = {"image": augment.normalize(images)}
-    outputs = steps.eval_step(state_of(config, variables), batch, joint=False)
-    return np.asarray(outputs.code), np.asarray(augment.denormalize(outputs.reconstruction))
-
-
 def evaluate(
     workdir: epath.Path, fold: str | None = None, split: str | None = None, checkpoint: str = "last"
 ) -> tuple[str, dict]:
@@ -91,9 +76,17 @@ def evaluate(
     run, split = by_name[name], split or ("test" if name == "test" else "valid")
     indices = {"train": run.train, "valid": run.valid, "test": by_name["test"].valid}[split]
 
-    group = Group(config, [run._replace(valid=indices)], data)
-    group.put_state([group.new_arrays()[0] | {"variables": variables}])
-    by_step = group.get_metrics(list(group.evaluate(joint=config.use_cnn)))[0]
+    (mesh, *_) = devices.lanes(0).meshes
+    place = epochs.place(config, data, mesh)
+    calls = epochs.evaluate(
+        models.from_config(config),
+        devices.put(mesh, variables),
+        place.data,
+        place.order(indices, epochs.EVAL_BATCH_SIZE),
+        joint=config.use_cnn,
+        pipeline=place.pipeline,
+    )
+    by_step = trainer.by_step(list(calls))
     result = metrics.result(metrics.evaluation(by_step), data.class_names)
     stem = f"{name}-{split}-{checkpoint}"
     folder = workdir / "evaluations"

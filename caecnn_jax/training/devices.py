@@ -1,10 +1,11 @@
-"""Devices and processes: start-up, the mesh, and where arrays lie on it.
+"""Devices and processes: start-up, which devices a run has, and where arrays lie on them.
 
-The mesh has the axes `fold` (runs side by side) and `data` (a batch's images).
+A run trains on a mesh with one axis, `data`, along which a batch's images are split.
 """
 
 import os
 import pathlib
+from typing import NamedTuple
 
 import jax
 import numpy as np
@@ -65,21 +66,56 @@ def is_writer() -> bool:
     return jax.process_index() == 0
 
 
-def make_mesh(num_runs: int = 1) -> Mesh:
-    """A mesh of all devices, as many of them along `fold` as `num_runs` can be dealt out to."""
-    devices = np.asarray(jax.devices())
-    along_fold = np.gcd(num_runs, devices.size)
-    return Mesh(devices.reshape(along_fold, -1), ("fold", "data"))
+class Lanes(NamedTuple):
+    """The devices as they are dealt out to the runs."""
+
+    meshes: tuple[Mesh, ...]  # of this process, axis "data": each trains one run at a time
+    shared: bool  # one mesh, over the devices of all processes, which then go in step
+
+    @property
+    def at_once(self) -> int:
+        """How many runs train at the same time in the whole job."""
+        return len(self.meshes) * (1 if self.shared else jax.process_count())
+
+    def runs_of_this_process(self, num_runs: int) -> range:
+        """Which of the runs 0 .. `num_runs` - 1 train here."""
+        if self.shared:
+            return range(num_runs)
+        return range(jax.process_index(), num_runs, jax.process_count())
+
+    def writes_runs(self) -> bool:
+        """Whether this process writes what its runs leave: of those in step, one does."""
+        return not self.shared or is_writer()
 
 
-def sharding(mesh: Mesh, *axes: str | None) -> NamedSharding:
-    """An array's dimensions split along the named axes; on the others it lies everywhere."""
-    return NamedSharding(mesh, PartitionSpec(*axes))
+def lanes(devices_per_run: int) -> Lanes:
+    """Deals the devices out, `devices_per_run` (0: one) to a run.
+
+    A run has devices of one process, or all of the job's. Raises UserError for any other number.
+    """
+    here, everywhere = jax.local_devices(), jax.devices()
+    size = devices_per_run or 1
+    if size == len(everywhere) and jax.process_count() > 1:
+        return Lanes((_mesh(everywhere),), shared=True)
+    if len(here) % size:
+        raise errors.UserError(
+            f"config.devices_per_run={devices_per_run}: must divide the {len(here)} device(s) of a "
+            f"process, or be all {len(everywhere)} of the job"
+        )
+    starts = range(0, len(here), size)
+    return Lanes(tuple(_mesh(here[start : start + size]) for start in starts), shared=False)
+
+
+def _mesh(devices) -> Mesh:
+    return Mesh(np.asarray(devices), ("data",))
 
 
 def put(mesh: Mesh, tree, *axes: str | None):
-    """Host arrays, whole on every process, onto the mesh, split along the named axes."""
-    placed = sharding(mesh, *axes)
+    """Host arrays, whole on every process, onto the mesh, their dimensions split along `axes`.
+
+    On the axes that are not named an array lies everywhere.
+    """
+    placed = NamedSharding(mesh, PartitionSpec(*axes))
     return jax.tree.map(
         lambda leaf: jax.make_array_from_callback(
             np.shape(leaf), placed, lambda index: np.asarray(leaf)[index]
@@ -88,10 +124,35 @@ def put(mesh: Mesh, tree, *axes: str | None):
     )
 
 
+def put_images(mesh: Mesh, images: np.ndarray, labels: np.ndarray) -> dict[str, jax.Array]:
+    """Images uint8 [N, H, W, C], as rows of bytes, and labels int32 [N], whole on every device.
+
+    An accelerator would pad the few channels of [N, H, W, C] to its registers' width. Raises
+    UserError where a device's memory cannot hold them.
+    """
+    for device in mesh.local_devices:
+        limit = (device.memory_stats() or {}).get("bytes_limit")
+        if limit and images.nbytes > limit:
+            raise errors.UserError(
+                f"{len(images):,} images of {'x'.join(map(str, images.shape[1:]))} bytes take "
+                f"{images.nbytes / 1e9:.1f} GB, but {device.device_kind} has {limit / 1e9:.1f} GB: "
+                "set config.image_size lower or take fewer images"
+            )
+    return put(mesh, {"image": images.reshape(len(images), -1), "label": labels})
+
+
 def get(tree):
-    """Arrays on the mesh as host arrays, whole on every process."""
-    if jax.process_count() == 1:
+    """Arrays on a mesh as host arrays, whole on every process that has a part of them."""
+    if all(leaf.is_fully_addressable for leaf in jax.tree.leaves(tree)):
         return jax.device_get(tree)
     from jax.experimental import multihost_utils  # only multi-host jobs pay for the import
 
     return multihost_utils.process_allgather(tree, tiled=True)
+
+
+def wait_for_all(what: str) -> None:
+    """Waits until every process of the job has come here; `what` names the place."""
+    if jax.process_count() > 1:
+        from jax.experimental import multihost_utils  # only multi-host jobs pay for the import
+
+        multihost_utils.sync_global_devices(what)

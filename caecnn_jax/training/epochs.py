@@ -1,26 +1,97 @@
 """The compiled pieces of an epoch: gather, augment, step and losses for many steps in one call.
 
-S: steps of an epoch; T: steps of one call; B: images of a batch; R: runs side by side (with
-`side_by_side=True` the state, order, mask, key, factors and all results have a leading R).
-The images stay on the device as uint8, and an epoch is an `order` int32 [S, B] of indices into
-them with a `mask` bool [S, B], False on padding. A call is given T steps of it, so that what is
-compiled serves epochs of any length. A step without any image changes nothing.
+S: steps of an epoch; T: steps of one call; B: images of a batch; K: classes. The images stay on the
+device as rows of bytes, and an epoch is an `Order`: indices int32 [S, B] into them with a mask bool
+[S, B], False on padding. A call is given T steps of it, so that what is compiled serves epochs of
+any length. A step without any image changes nothing.
 """
 
 import functools
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import ml_collections
+import numpy as np
+from jax.sharding import Mesh
 
-from caecnn_jax.data import augment
+from caecnn_jax.data import augment, dataset, sampling
 from caecnn_jax.networks import models, ops
-from caecnn_jax.training import steps
+from caecnn_jax.training import devices, steps
 
 # What a random stream is for; each is folded with (fold, epoch) and depends on nothing else.
 INIT, SHUFFLE, AUGMENT = range(3)
 
-Data = dict[str, jax.Array]  # {"image": uint8 [N, H, W, C], "label": int32 [N]}
+EVAL_BATCH_SIZE = 256  # images; the running averages make the result independent of it
+# Training steps in one compiled call. On an accelerator dispatching each step would cost more than
+# the step; on CPU a call of several steps reuses its memory, and a signal waits under a second.
+STEPS_PER_CALL = {"cpu": 8}
+STEPS_PER_CALL_ELSEWHERE = 100
+
+Data = Mapping[str, jax.Array]  # {"image": uint8 [N, H * W * C], "label": int32 [N]}
+
+
+class Pipeline(NamedTuple):
+    """How the bytes on the device become a batch, in numbers alone: jit takes it as static."""
+
+    image_shape: tuple[int, int, int]  # H, W, C
+    statistics: augment.Statistics
+    aug: augment.Settings | None  # None leaves the images as they are
+
+    def batch(self, data: Data, indices: jax.Array, mask: jax.Array, key, dtype) -> steps.Batch:
+        """The batch of the images at `indices` int32 [B]; a `key` augments them."""
+        images = data["image"][indices].reshape(-1, *self.image_shape)
+        if key is None or self.aug is None:
+            images = augment.normalize(images, self.statistics, dtype)
+        else:
+            draws = augment.draw(key, *images.shape[:3], self.aug)
+            images = augment.augment(images, draws, self.statistics, dtype)
+            images = jax.lax.optimization_barrier(images)  # else computed again for each use
+        return {"image": images, "label": data["label"][indices], "mask": mask}
+
+
+class Order(NamedTuple):
+    """Images dealt out to steps, and the steps of one call, a divisor of their number."""
+
+    indices: jax.Array  # int32 [S, B]
+    mask: jax.Array  # bool [S, B]
+    per_call: int
+
+    @property
+    def num_steps(self) -> int:
+        """S."""
+        return len(self.indices)
+
+
+class Place(NamedTuple):
+    """Where a run trains: its devices, the images on them, and how their bytes become batches."""
+
+    mesh: Mesh
+    data: Data
+    pipeline: Pipeline
+
+    def order(self, indices: np.ndarray, batch_size: int, steps_per_call: int = 0) -> Order:
+        """`indices` int [n] in turn, in batches, the steps filled up to whole calls.
+
+        `steps_per_call` 0 takes what suits the devices. B is padded to what they split evenly.
+        """
+        num_steps = -(-len(indices) // batch_size)
+        limit = steps_per_call or STEPS_PER_CALL.get(
+            jax.default_backend(), STEPS_PER_CALL_ELSEWHERE
+        )
+        per_call = -(-num_steps // -(-num_steps // limit))
+        num_steps = -(-num_steps // per_call) * per_call
+        width = -(-batch_size // self.mesh.size) * self.mesh.size
+        batches = sampling.in_batches(indices, batch_size, num_steps, width)
+        return Order(*devices.put(self.mesh, batches, None, "data"), per_call)
+
+
+def place(config: ml_collections.ConfigDict, data: dataset.Dataset, mesh: Mesh) -> Place:
+    """Puts the images on the devices of a mesh."""
+    aug = augment.Settings(**config.aug) if config.use_aug else None
+    pipeline = Pipeline(data.images.shape[1:], augment.CIFAR10, aug)
+    return Place(mesh, devices.put_images(mesh, data.images, data.labels), pipeline)
 
 
 @functools.partial(jax.jit, static_argnames=("seed", "purpose"))
@@ -30,7 +101,6 @@ def random_key(seed: int, purpose: int, fold: jax.Array, epoch: jax.Array) -> ja
     return jax.random.fold_in(jax.random.fold_in(key, fold), epoch)
 
 
-@jax.jit
 def shuffle(key: jax.Array, order: jax.Array, mask: jax.Array) -> tuple[jax.Array, jax.Array]:
     """Deals the images of `order` [S, B] out anew; the mask [S, B] keeps its shape and meaning.
 
@@ -45,29 +115,30 @@ def shuffle(key: jax.Array, order: jax.Array, mask: jax.Array) -> tuple[jax.Arra
     return shuffled.reshape(order.shape), mask
 
 
+def shuffled(order: Order, key: jax.Array) -> Order:
+    """An order of the same images and shapes, dealt out anew, and split over devices as before."""
+    sharding = order.indices.sharding
+    deal = jax.jit(shuffle, out_shardings=(sharding, sharding))
+    return Order(*deal(key, order.indices, order.mask), order.per_call)
+
+
 @functools.partial(jax.jit, static_argnames="length")
-def take(order: jax.Array, start: jax.Array, length: int) -> jax.Array:
-    """Steps `start` .. `start + length - 1` of an order or a mask [..., S, B]."""
-    return jax.lax.dynamic_slice_in_dim(order, start, length, axis=order.ndim - 2)
+def take(array: jax.Array, start: jax.Array, length: int) -> jax.Array:
+    """Steps `start` .. `start + length - 1` of an order or a mask [S, B]."""
+    return jax.lax.dynamic_slice_in_dim(array, start, length)
 
 
-def _train_chunk(state, data, order, mask, key, start, lr_factors, *, joint, aug):
+def _train_chunk(state, data, order, mask, key, start, moment, *, joint, pipeline):
     def one_step(state, step):
-        number, indices, valid, factors = step
-        images = data["image"][indices]
-        if aug is not None:
-            draws = augment.draw(jax.random.fold_in(key, number), *images.shape[:3], aug)
-            images = augment.augment(images, draws, _dtype(state))
-        else:
-            images = augment.normalize(images, _dtype(state))
-        images = jax.lax.optimization_barrier(images)  # else computed again for each use
-        batch = {"image": images, "label": data["label"][indices], "mask": valid}
-        trained, metrics = steps.train_step(state, batch, joint, factors)
+        number, indices, valid, lr_factors = step
+        batch = pipeline.batch(data, indices, valid, jax.random.fold_in(key, number), _dtype(state))
+        now = moment._replace(lr_factors=lr_factors)
+        trained, metrics = steps.train_step(state, batch, joint, now)
         state = jax.tree.map(functools.partial(jnp.where, valid.any()), trained, state)
         return state, _present(metrics, state.model, joint) | {"images": valid.sum()}
 
     numbers = start + jnp.arange(len(order))
-    return jax.lax.scan(one_step, state, (numbers, order, mask, lr_factors))
+    return jax.lax.scan(one_step, state, (numbers, order, mask, moment.lr_factors))
 
 
 def train_chunk(
@@ -76,41 +147,28 @@ def train_chunk(
     order: jax.Array,
     mask: jax.Array,
     key: jax.Array,
-    start: jax.Array,
-    lr_factors: Mapping[str, jax.Array],
+    start: int,
+    moment: steps.Moment,
     *,
     joint: bool,
-    aug: augment.Settings | None,
-    side_by_side: bool = False,
+    pipeline: Pipeline,
 ) -> tuple[steps.TrainState, steps.Metrics]:
     """Trains on T steps, of which the first is the epoch's step `start`; the state is donated.
 
-    `lr_factors` float [T] of each part multiply its learning rate; `aug` None leaves the images as
-    they are. The metrics are float and int [T]: "loss_cae" and "loss_cnn", batch means of the parts
-    that ran, and "images".
+    `moment.lr_factors` are float [T] for each part. The metrics are float and int [T]: "loss_cae"
+    and "loss_cnn", batch means of the parts that ran, and "images".
     """
-    compiled = _compiled(_train_chunk, donates=True)
-    return compiled(
-        state,
-        data,
-        order,
-        mask,
-        key,
-        start,
-        lr_factors,
-        joint=joint,
-        aug=aug,
-        side_by_side=side_by_side,
-    )
+    compiled = _compiled(_train_chunk, ("joint", "pipeline"), donated="state")
+    return compiled(state, data, order, mask, key, start, moment, joint=joint, pipeline=pipeline)
 
 
-def _eval_chunk(state, data, order, mask, _key, _start, _lr_factors, *, joint):
+def _eval_chunk(model, variables, data, order, mask, *, joint, pipeline):
     def one_step(_, step):
         indices, valid = step
-        images = augment.normalize(data["image"][indices], _dtype(state))
-        batch = {"image": images, "label": data["label"][indices], "mask": valid}
-        outputs = steps.eval_step(state, batch, joint)
-        metrics = _present(steps.losses(outputs, batch, valid)[1], state.model, joint)
+        dtype = jax.tree.leaves(variables["params"])[0].dtype
+        batch = pipeline.batch(data, indices, valid, None, dtype)
+        outputs = steps.outputs(model, variables, batch["image"], joint)
+        metrics = _present(steps.losses(outputs, batch, valid), model, joint)
         if outputs.logits is not None:
             metrics["confusion"] = _confusion(outputs.logits, batch["label"], valid)
         return None, metrics | {"images": valid.sum()}
@@ -119,43 +177,88 @@ def _eval_chunk(state, data, order, mask, _key, _start, _lr_factors, *, joint):
 
 
 def _confusion(logits: jax.Array, labels: jax.Array, mask: jax.Array) -> jax.Array:
-    matrix = jnp.zeros((models.NUM_CLASSES, models.NUM_CLASSES), jnp.int32)
+    matrix = jnp.zeros((logits.shape[-1], logits.shape[-1]), jnp.int32)
     return matrix.at[labels, logits.argmax(axis=-1)].add(mask.astype(jnp.int32))
 
 
 def eval_chunk(
-    state: steps.TrainState,
+    model: models.Classifier,
+    variables: steps.PyTree,
     data: Data,
     order: jax.Array,
     mask: jax.Array,
     *,
     joint: bool,
-    side_by_side: bool = False,
+    pipeline: Pipeline,
 ) -> steps.Metrics:
     """Evaluates T steps; `joint=False` leaves the CNN out.
 
-    The metrics are those of `train_chunk` and, of the CNN, "confusion" int32 [T, 10, 10], a row a
+    The metrics are those of `train_chunk` and, of the CNN, "confusion" int32 [T, K, K], a row a
     true class.
     """
-    compiled = _compiled(_eval_chunk, donates=False)
-    nothing = (None, None, None)
-    return compiled(state, data, order, mask, *nothing, joint=joint, side_by_side=side_by_side)
+    compiled = _compiled(_eval_chunk, ("model", "joint", "pipeline"))
+    return compiled(model, variables, data, order, mask, joint=joint, pipeline=pipeline)
+
+
+def train(
+    state: steps.TrainState,
+    data: Data,
+    order: Order,
+    key: jax.Array,
+    moment: steps.Moment,
+    *,
+    joint: bool,
+    pipeline: Pipeline,
+    first_step: int = 0,
+) -> Iterator[tuple[steps.TrainState, int, steps.Metrics]]:
+    """Dispatches an epoch call by call; yields the state, the steps done and the call's metrics.
+
+    The state given and each but the last one yielded are donated. Never more than two calls are
+    under way, so that a signal need not wait long, nor the devices.
+    """
+    under_way: list[steps.Metrics] = []
+    for start in range(first_step, order.num_steps, order.per_call):
+        part = slice(start, start + order.per_call)
+        factors = {name: values[part] for name, values in moment.lr_factors.items()}
+        state, metrics = train_chunk(
+            state,
+            data,
+            take(order.indices, start, order.per_call),
+            take(order.mask, start, order.per_call),
+            key,
+            start,
+            moment._replace(lr_factors=factors),
+            joint=joint,
+            pipeline=pipeline,
+        )
+        under_way.append(metrics)
+        if len(under_way) > 2:
+            jax.block_until_ready(under_way.pop(0))
+        yield state, part.stop, metrics
+
+
+def evaluate(
+    model: models.Classifier,
+    variables: steps.PyTree,
+    data: Data,
+    order: Order,
+    *,
+    joint: bool,
+    pipeline: Pipeline,
+) -> Iterator[steps.Metrics]:
+    """Dispatches an evaluation call by call; yields the calls' metrics."""
+    for start in range(0, order.num_steps, order.per_call):
+        part = (take(array, start, order.per_call) for array in (order.indices, order.mask))
+        yield eval_chunk(model, variables, data, *part, joint=joint, pipeline=pipeline)
 
 
 @functools.cache
-def _compiled(chunk, donates: bool):
-    """`chunk` jitted, for one run or for R of them; compiled as the platform does it best."""
-
-    def run(state, data, order, mask, key, start, lr_factors, *, side_by_side, **static):
-        one = functools.partial(chunk, **static)
-        if side_by_side:
-            one = jax.vmap(one, in_axes=(0, None, 0, 0, 0, None, 0), spmd_axis_name="fold")
-        return one(state, data, order, mask, key, start, lr_factors)
-
+def _compiled(chunk: Callable, static: tuple[str, ...], donated: str | None = None) -> Callable:
+    """`chunk` jitted, compiled as the platform does it best."""
     return jax.jit(
-        run,
-        static_argnames=("joint", "aug", "side_by_side"),
-        donate_argnames="state" if donates else None,
+        chunk,
+        static_argnames=static,
+        donate_argnames=donated,
         compiler_options=ops.compiler_options(),
     )
 

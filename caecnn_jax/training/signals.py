@@ -6,7 +6,6 @@ import signal
 import threading
 from collections.abc import Iterator
 
-import jax
 from absl import logging
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
@@ -15,19 +14,25 @@ SIGNALS = (signal.SIGTERM, signal.SIGINT)
 class StopRequest:
     """Holds the signal that asked to stop, if any did."""
 
-    def __init__(self):
+    def __init__(self, in_step: bool = False):
+        """`in_step`: the job's processes train the same run, and must stop at the same step."""
         self.signum: int | None = None
+        self._in_step = in_step
         self._times_asked = 0
 
     def is_made(self) -> bool:
-        """Whether to stop now; the processes of a job all hear it at the same time of asking."""
-        if jax.process_count() > 1:
+        """Whether to stop now; processes in step all hear it at the same time of asking."""
+        if self._in_step:
             from jax.experimental import multihost_utils
 
             self._times_asked += 1
             if multihost_utils.reached_preemption_sync_point(self._times_asked):
                 self.signum = signal.SIGTERM
         return self.signum is not None
+
+    def make(self) -> None:
+        """Asks to stop from inside the program: one of several runs has failed."""
+        self.signum = self.signum or signal.SIGTERM
 
     def receive(self, signum: int) -> None:
         """Takes note of a signal; a second one ends the process at once."""
@@ -39,13 +44,13 @@ class StopRequest:
 
 
 @contextlib.contextmanager
-def listen() -> Iterator[StopRequest]:
+def listen(in_step: bool = False) -> Iterator[StopRequest]:
     """Turns SIGTERM and SIGINT into a StopRequest while the context lasts.
 
-    A job of many processes leaves them to jax.distributed, which tells every process of one's.
+    Processes `in_step` leave them to jax.distributed, which tells every process of one's.
     """
-    request = StopRequest()
-    if jax.process_count() > 1:
+    request = StopRequest(in_step)
+    if in_step:
         yield request
         return
     # Python runs a handler only between bytecodes, so not while XLA compiles; but it writes the

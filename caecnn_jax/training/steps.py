@@ -5,17 +5,15 @@ with, where images are padding, "mask": bool [B], False for those.
 """
 
 import functools
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import flax
 import jax
 import jax.numpy as jnp
 import ml_collections
-import numpy as np
 import optax
 
-from caecnn_jax.data import dataset, sampling
 from caecnn_jax.networks import models
 
 Batch = Mapping[str, jax.Array]
@@ -23,45 +21,43 @@ Metrics = dict[str, jax.Array]
 PyTree = Any
 
 
-@functools.cache
-def adam(lr: float, betas: tuple[float, float]) -> optax.GradientTransformation:
-    """Adam as PyTorch's: eps 1e-8 outside the root.
+class Adam(NamedTuple):
+    """Adam as PyTorch's: eps 1e-8 outside the root."""
 
-    Cached, since a state carries its optimizers and jit compiles anew for each new object.
-    """
-    return optax.adam(lr, b1=betas[0], b2=betas[1], eps=1e-8)
+    lr: float
+    betas: tuple[float, float]
+
+    def transformation(self) -> optax.GradientTransformation:
+        """The optimizer that these numbers describe."""
+        return optax.adam(self.lr, b1=self.betas[0], b2=self.betas[1], eps=1e-8)
 
 
-def make_optimizers(
-    config: ml_collections.ConfigDict,
-) -> Mapping[str, optax.GradientTransformation]:
-    """The optimizer of each part that the config trains."""
+class Recipe(NamedTuple):
+    """What is minimised and how, in numbers alone: jit takes it as static and compares by value."""
+
+    optimizers: tuple[tuple[str, Adam], ...]  # (part, its optimizer), of the parts that are trained
+    reconstruction_weight: float = 1.0  # of the mean squared error
+    logit_adjustment: float = 0.0  # tau of Menon et al. (2021)
+
+
+def make_recipe(config: ml_collections.ConfigDict) -> Recipe:
+    """The recipe that a validated config describes."""
     parts = [part for part, used in (("cae", config.use_cae), ("cnn", config.use_cnn)) if used]
     opts = {part: config[part].opt for part in parts}
-    return flax.core.FrozenDict(
-        {part: adam(float(opt.lr), tuple(map(float, opt.betas))) for part, opt in opts.items()}
+    return Recipe(
+        optimizers=tuple(
+            (part, Adam(float(opt.lr), tuple(map(float, opt.betas)))) for part, opt in opts.items()
+        ),
+        reconstruction_weight=float(config.cae.loss_weight),
+        logit_adjustment=float(config.cnn.logit_adjustment),
     )
 
 
-class Objective(NamedTuple):
-    """What is minimised, beyond the plain sum of the two losses."""
+class Moment(NamedTuple):
+    """Where in its run a step is, in traced numbers: nothing compiles anew as they change."""
 
-    reconstruction_weight: float = 1.0  # of the mean squared error
-    # Added to the logits, a number a class: the logit-adjusted cross-entropy of Menon et al. (2021,
-    # "Long-tail learning via logit adjustment", equation 10) has a multiple of log p(class) here.
-    logit_offsets: tuple[float, ...] | None = None
-
-
-PLAIN_SUM = Objective()
-
-
-def make_objective(config: ml_collections.ConfigDict) -> Objective:
-    """What the config minimises."""
-    offsets = None
-    if config.cnn.logit_adjustment:
-        prior = sampling.class_prior(config, dataset.CLASS_NAMES, dataset.CLASS_SIZE)
-        offsets = tuple((config.cnn.logit_adjustment * np.log(prior)).tolist())
-    return Objective(float(config.cae.loss_weight), offsets)
+    lr_factors: Mapping[str, jax.Array]  # float [] of each part, multiply its learning rate
+    joint_epoch: jax.Array | int = 1  # counts the epochs in which the CNN trains, from 1
 
 
 @flax.struct.dataclass
@@ -71,14 +67,19 @@ class TrainState:
     params: PyTree
     batch_stats: PyTree
     opt_state: PyTree
+    class_counts: jax.Array | None  # int [K]: of the images that an epoch visits, never changed
     model: models.Classifier = flax.struct.field(pytree_node=False)
-    optimizers: Mapping[str, optax.GradientTransformation] = flax.struct.field(pytree_node=False)
-    objective: Objective = flax.struct.field(pytree_node=False)
+    recipe: Recipe = flax.struct.field(pytree_node=False)
 
     @property
     def variables(self) -> dict[str, PyTree]:
         """What the model is applied to."""
         return {"params": self.params, "batch_stats": self.batch_stats}
+
+    @property
+    def arrays(self) -> dict[str, PyTree]:
+        """What is saved of it."""
+        return {"variables": self.variables, "opt_state": self.opt_state}
 
 
 def _init(model: models.Classifier, key: jax.Array) -> PyTree:
@@ -99,31 +100,43 @@ def create_state(
     config: ml_collections.ConfigDict,
     key: jax.Array,
     variables: Mapping[str, PyTree] | None = None,
+    *,
+    class_counts: jax.Array | None = None,
 ) -> TrainState:
-    """The state before the first step, from `key` or from given {"params", "batch_stats"}."""
+    """The state before the first step, from `key` or from given {"params", "batch_stats"}.
+
+    `class_counts` int [K] are the images of each class that an epoch visits; a loss that corrects
+    for rare classes needs them.
+    """
     if variables is None:
         # Only an outermost jit takes options; where shapes alone are asked for, none is needed.
         init = _init if isinstance(key, jax.core.Tracer) else _compiled_init()
         variables = init(model, key)
-    optimizers = make_optimizers(config)
-    opt_state = {part: optimizers[part].init(variables["params"][part]) for part in optimizers}
-    return restore_state(model, config, variables, opt_state)
+    recipe = make_recipe(config)
+    opt_state = {
+        part: optimizer.transformation().init(variables["params"][part])
+        for part, optimizer in recipe.optimizers
+    }
+    arrays = {"variables": variables, "opt_state": opt_state}
+    return restore_state(model, recipe, arrays, class_counts=class_counts)
 
 
 def restore_state(
     model: models.Classifier,
-    config: ml_collections.ConfigDict,
-    variables: Mapping[str, PyTree],
-    opt_state: PyTree,
+    recipe: Recipe,
+    arrays: Mapping[str, PyTree],
+    *,
+    class_counts: jax.Array | None,
 ) -> TrainState:
-    """The state that had these variables and this optimizer state."""
+    """The state whose `arrays` these were."""
+    variables = arrays["variables"]
     return TrainState(
         params=dict(variables["params"]),
         batch_stats=dict(variables["batch_stats"]),
-        opt_state=dict(opt_state),
+        opt_state=dict(arrays["opt_state"]),
+        class_counts=class_counts,
         model=model,
-        optimizers=make_optimizers(config),
-        objective=make_objective(config),
+        recipe=recipe,
     )
 
 
@@ -142,36 +155,53 @@ def reconstruction_error(images: jax.Array, reconstruction: jax.Array) -> jax.Ar
     return jnp.square(error).mean(axis=1)
 
 
-def cross_entropy(
-    logits: jax.Array, labels: jax.Array, offsets: tuple[float, ...] | None = None
-) -> jax.Array:
-    """Cross-entropy of each image, float [B], from logits [B, 10] and int labels [B].
-
-    `offsets`, a number a class, are added to the logits.
-    """
+def cross_entropy(logits: jax.Array, labels: jax.Array) -> jax.Array:
+    """Cross-entropy of each image, float [B], from logits [B, K] and int labels [B]."""
     logits = logits.astype(jnp.promote_types(logits.dtype, jnp.float32))
-    if offsets is not None:
-        logits += jnp.asarray(offsets, logits.dtype)[None]
     return optax.softmax_cross_entropy_with_integer_labels(logits, labels)
 
 
-def losses(
-    outputs: models.Outputs, batch: Batch, mask: jax.Array, objective: Objective = PLAIN_SUM
-) -> tuple[jax.Array, Metrics]:
-    """What is minimised, and its two terms as batch means (nan for an absent part).
+def classification(
+    logits: jax.Array, labels: jax.Array, class_counts: jax.Array | None, tau: float
+) -> jax.Array:
+    """The logit-adjusted cross-entropy of each image, float [B]: of logits + tau log p(class).
 
-    The terms are without the objective's weight, and with its logit offsets.
+    Menon et al. (2021, "Long-tail learning via logit adjustment", equation 10).
     """
-    total, metrics = 0.0, {"loss_cae": jnp.nan, "loss_cnn": jnp.nan}
+    logits = logits.astype(jnp.promote_types(logits.dtype, jnp.float32))
+    if tau:
+        shares = class_counts.astype(logits.dtype) / class_counts.sum()
+        logits += tau * jnp.log(shares)[None]
+    return cross_entropy(logits, labels)
+
+
+def losses(
+    outputs: models.Outputs,
+    batch: Batch,
+    mask: jax.Array,
+    classification: Callable[[jax.Array, jax.Array], jax.Array] = cross_entropy,
+) -> Metrics:
+    """{"loss_cae", "loss_cnn"}, batch means over the images in the mask; nan for an absent part.
+
+    `classification` gives each image's loss from logits [B, K] and labels [B].
+    """
+    metrics = {"loss_cae": jnp.nan, "loss_cnn": jnp.nan}
     if outputs.reconstruction is not None:
         error = reconstruction_error(batch["image"], outputs.reconstruction)
         metrics["loss_cae"] = masked_mean(error, mask)
-        total += objective.reconstruction_weight * metrics["loss_cae"]
     if outputs.logits is not None:
-        error = cross_entropy(outputs.logits, batch["label"], objective.logit_offsets)
-        metrics["loss_cnn"] = masked_mean(error, mask)
+        metrics["loss_cnn"] = masked_mean(classification(outputs.logits, batch["label"]), mask)
+    return metrics
+
+
+def objective(outputs: models.Outputs, metrics: Metrics, recipe: Recipe) -> jax.Array:
+    """What training minimises: the weighted sum of the losses that there are."""
+    total = 0.0
+    if outputs.reconstruction is not None:
+        total += recipe.reconstruction_weight * metrics["loss_cae"]
+    if outputs.logits is not None:
         total += metrics["loss_cnn"]
-    return total, metrics
+    return total
 
 
 def batch_mask(batch: Batch) -> jax.Array:
@@ -181,19 +211,18 @@ def batch_mask(batch: Batch) -> jax.Array:
 
 @functools.partial(jax.jit, static_argnames="joint")
 def train_step(
-    state: TrainState,
-    batch: Batch,
-    joint: bool = True,
-    lr_factors: Mapping[str, jax.Array] | None = None,
+    state: TrainState, batch: Batch, joint: bool = True, moment: Moment | None = None
 ) -> tuple[TrainState, Metrics]:
     """One update. `joint=False` (warm-up) masks the classification term: only the CAE trains.
 
     Then nothing of the CNN is run or moved: parameters, running averages, Adam's moments and count.
-    `lr_factors`, a float [] for each part, multiply the learning rates. Metrics: {"loss_cae",
-    "loss_cnn"}, batch means before the update.
+    Without a `moment` the learning rates are the recipe's. Metrics: {"loss_cae", "loss_cnn"}, batch
+    means before the update.
     """
     mask = batch_mask(batch)
     trained = [part for part in state.params if joint or part == "cae"]
+    tau = state.recipe.logit_adjustment
+    classify = functools.partial(classification, class_counts=state.class_counts, tau=tau)
 
     def loss(params):
         outputs, updates = state.model.apply(
@@ -204,18 +233,21 @@ def train_step(
             joint=joint,
             mutable="batch_stats",
         )
-        total, metrics = losses(outputs, batch, mask, state.objective)
-        return total, (metrics, updates["batch_stats"])
+        metrics = losses(outputs, batch, mask, classify)
+        return objective(outputs, metrics, state.recipe), (metrics, updates["batch_stats"])
 
     trained_params = {part: state.params[part] for part in trained}
     gradients, (metrics, batch_stats) = jax.grad(loss, has_aux=True)(trained_params)
     params, opt_state = dict(state.params), dict(state.opt_state)
+    optimizers = dict(state.recipe.optimizers)
     for part in trained:
-        updates, opt_state[part] = state.optimizers[part].update(
-            gradients[part], state.opt_state[part], params[part]
+        updates, opt_state[part] = (
+            optimizers[part]
+            .transformation()
+            .update(gradients[part], state.opt_state[part], params[part])
         )
-        if lr_factors is not None:
-            updates = optax.tree.scale(lr_factors[part], updates)
+        if moment is not None:
+            updates = optax.tree.scale(moment.lr_factors[part], updates)
         params[part] = optax.apply_updates(params[part], updates)
     state = state.replace(
         params=params,
@@ -225,7 +257,17 @@ def train_step(
     return state, metrics
 
 
-@functools.partial(jax.jit, static_argnames="joint")
+@functools.partial(jax.jit, static_argnames=("model", "joint"))
+def outputs(
+    model: models.Classifier, variables: PyTree, images: jax.Array, joint: bool = True
+) -> models.Outputs:
+    """What the networks give for normalised images [B, H, W, C], by the running averages.
+
+    `joint=False` leaves the CNN out.
+    """
+    return model.apply(variables, images, joint=joint)
+
+
 def eval_step(state: TrainState, batch: Batch, joint: bool = True) -> models.Outputs:
-    """The networks' outputs by the running averages; `joint=False` leaves the CNN out."""
-    return state.model.apply(state.variables, batch["image"], joint=joint)
+    """`outputs` of a state's networks for a batch."""
+    return outputs(state.model, state.variables, batch["image"], joint)

@@ -1,11 +1,11 @@
-"""Tests of caecnn_jax.training.schedules."""
+"""Tests of caecnn_jax.training.optimizers."""
 
 import numpy as np
 import pytest
 from builders import tiny_config
 
 from caecnn_jax import config as config_lib
-from caecnn_jax.training import schedules
+from caecnn_jax.training import optimizers
 
 STEPS = 10
 
@@ -14,7 +14,7 @@ def curve(part="cnn", kind="mixed", **changes):
     """A part's factors over all epochs, one after another."""
     config = tiny_config(kind, **changes)
     epochs = range(1, config.num_epoch + 1)
-    return np.concatenate([schedules.lr_factors(config, epoch, STEPS)[part] for epoch in epochs])
+    return np.concatenate([optimizers.lr_factors(config, epoch, STEPS)[part] for epoch in epochs])
 
 
 def test_by_default_the_rate_is_constant():
@@ -50,25 +50,25 @@ def test_the_schedule_of_the_cnn_starts_after_warmup():
 
 def test_an_epochs_factors_depend_on_nothing_before_it():
     config = tiny_config("mixed", lr_schedule="cosine", num_epoch=7)
-    first = schedules.lr_factors(config, 5, STEPS)
-    schedules.lr_factors(config, 1, STEPS)
-    again = schedules.lr_factors(config, 5, STEPS)
+    first = optimizers.lr_factors(config, 5, STEPS)
+    optimizers.lr_factors(config, 1, STEPS)
+    again = optimizers.lr_factors(config, 5, STEPS)
     assert all(np.array_equal(first[part], again[part]) for part in first)
     # The counter-check: other epochs differ.
-    assert not np.array_equal(first["cnn"], schedules.lr_factors(config, 6, STEPS)["cnn"])
+    assert not np.array_equal(first["cnn"], optimizers.lr_factors(config, 6, STEPS)["cnn"])
 
 
 @pytest.mark.parametrize(("kind", "parts"), [("cae", {"cae"}), ("cnn", {"cnn"})])
 def test_only_parts_that_train_have_factors(kind, parts):
-    assert set(schedules.lr_factors(tiny_config(kind), 1, STEPS)) == parts
+    assert set(optimizers.lr_factors(tiny_config(kind), 1, STEPS)) == parts
 
 
 def test_a_run_of_the_greatest_length_has_a_schedule():
     config = tiny_config("cnn", lr_schedule="cosine", num_epoch=1_000_000, lr_ramp_epochs=10)
-    factors = schedules.lr_factors(config, 500_005, 50_000)["cnn"]
+    factors = optimizers.lr_factors(config, 500_005, 50_000)["cnn"]
     np.testing.assert_allclose(factors, 0.5, atol=1e-4)
 
 
 def test_a_warmup_as_long_as_the_run_is_no_error():
     config = tiny_config("mixed", lr_schedule="cosine", num_epoch=2, only_train_cae_until=2)
-    assert np.isfinite(schedules.lr_factors(config, 2, STEPS)["cnn"]).all()
+    assert np.isfinite(optimizers.lr_factors(config, 2, STEPS)["cnn"]).all()

@@ -1,0 +1,118 @@
+"""What a command's runs have come to so far: history.jsonl, an epoch's line, bars, time left."""
+
+import datetime
+import sys
+import threading
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import ml_collections
+import numpy as np
+import tqdm
+from absl import logging
+from etils import epath
+
+from caecnn_jax.records import workdir
+from caecnn_jax.records.journal import Journal
+from caecnn_jax.training import early_stopping
+
+
+def has_ended(journal: Journal, config: ml_collections.ConfigDict) -> bool:
+    """Whether a run has come to its end."""
+    return early_stopping.is_finished(journal.records, config, is_test=journal.split.is_test)
+
+
+class Progress:
+    """The runs of a command, several of which may train at the same time."""
+
+    def __init__(
+        self,
+        config: ml_collections.ConfigDict,
+        folder: epath.Path,
+        journals: Sequence[Journal],
+        *,
+        at_once: int,  # runs that train at the same time
+        writes: bool,  # whether this process writes history.jsonl
+    ):
+        self._config, self._folder, self._journals = config, folder, journals
+        self._at_once, self._writes = at_once, writes
+        self._lock = threading.Lock()
+
+    def write_history(self) -> None:
+        """Writes history.jsonl anew, run by run."""
+        if self._writes:
+            with self._lock:
+                records = [record for journal in self._journals for record in journal.records]
+                workdir.write_history(self._folder, records)
+
+    def log(self, record: Mapping[str, Any]) -> None:
+        """An epoch's line."""
+        figures = [
+            f"{part} {name} {value:.4f}"
+            for part in ("train", "valid")
+            for name, value in record[part].items()
+            if value is not None
+        ]
+        logging.info(
+            "%s epoch %d/%d %s: %s; %.0f images/s, %.1f s, about %s left",
+            record["run"],
+            record["epoch"],
+            self._config.num_epoch,
+            record["phase"],
+            ", ".join(figures),
+            record["images_per_second"],
+            record["seconds"],
+            _as_time(self._seconds_left()),
+        )
+
+    def bar(self, journal: Journal, *, joint: bool, first_step: int, num_steps: int) -> tqdm.tqdm:
+        """A bar over the steps of the run's next epoch, which its end takes away."""
+        epoch = len(journal.records) + 1
+        phase = "joint" if joint else "warmup"
+        return tqdm.tqdm(
+            desc=f"{journal.split.name} epoch {epoch}/{self._config.num_epoch} {phase}",
+            total=num_steps,
+            initial=first_step,
+            unit="step",
+            leave=False,
+            postfix=self._last_figures(journal),
+            position=self._journals.index(journal) if self._at_once > 1 else None,
+            disable=not sys.stderr.isatty(),
+        )
+
+    def _last_figures(self, journal: Journal) -> dict[str, str]:
+        """What the bar shows of the last epoch, and the time left."""
+        if not journal.records:
+            return {}
+        figures = {
+            name: f"{value:.4f}"
+            for name, value in journal.records[-1]["valid"].items()
+            if value is not None
+        }
+        return figures | {"left": _as_time(self._seconds_left())}
+
+    def _seconds_left(self) -> float:
+        """An estimate for all runs, as if none stopped early, from the epochs up to now."""
+        seconds: dict[str, list[float]] = {"warmup": [], "joint": []}
+        for journal in self._journals:
+            for record in journal.records:
+                seconds[record["phase"]].append(record["seconds"])
+        joint = np.median(seconds["joint"] or seconds["warmup"])
+        warmup = np.median(seconds["warmup"]) if seconds["warmup"] else joint
+        total = 0.0
+        for journal in self._journals:
+            if not has_ended(journal, self._config):
+                epochs = range(len(journal.records) + 1, self._config.num_epoch + 1)
+                total += sum(joint if is_joint(epoch, self._config) else warmup for epoch in epochs)
+        return total / self._at_once
+
+
+def is_joint(epoch: int, config: ml_collections.ConfigDict) -> bool:
+    """Whether all parts train in an epoch, counted from 1: it is no warm-up epoch."""
+    both = config.use_cae and config.use_cnn
+    return not both or epoch > config.only_train_cae_until
+
+
+def _as_time(seconds: float) -> str:
+    """Hours, minutes and seconds: 1:02:03."""
+    return str(datetime.timedelta(seconds=round(seconds)))
