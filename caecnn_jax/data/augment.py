@@ -9,22 +9,46 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-MEAN = (0.4914, 0.4822, 0.4465)  # of the training images' channels, on the scale 0..1
+MEAN = (0.4914, 0.4822, 0.4465)  # of CIFAR-10's training images' channels, on the scale 0..1
 STD = (0.247, 0.243, 0.261)
 FLIP_PROBABILITY = 0.5
 HOLE_SIZE = 12  # pixels, height and width; an image too small gets a hole of its own size
 
 
-def normalize(images: jax.Array, dtype=jnp.float32) -> jax.Array:
-    """uint8 [..., C] in 0..255 to channel-normalised `dtype` [..., C]."""
-    scale = 1 / (255 * jnp.asarray(STD, dtype))
-    return images.astype(dtype) * scale - jnp.asarray(MEAN, dtype) / jnp.asarray(STD, dtype)
+class Statistics(NamedTuple):
+    """Mean and standard deviation of each channel, on the scale 0..1; plain numbers, for jit."""
+
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
 
 
-def denormalize(images: jax.Array) -> jax.Array:
+CIFAR10 = Statistics(MEAN, STD)
+
+
+def normalize(images: jax.Array, statistics: Statistics = CIFAR10, dtype=jnp.float32) -> jax.Array:
+    """uint8 [..., C] in 0..255 to channel-normalised `dtype` [..., C].
+
+    Raises ValueError where the statistics are of another number of channels.
+    """
+    mean, std = _per_channel(statistics, images, dtype)
+    return images.astype(dtype) * (1 / (255 * std)) - mean / std
+
+
+def denormalize(images: jax.Array, statistics: Statistics = CIFAR10) -> jax.Array:
     """Channel-normalised float [..., C] back to uint8, rounded and clipped to 0..255."""
-    pixels = (images * jnp.asarray(STD, images.dtype) + jnp.asarray(MEAN, images.dtype)) * 255
-    return jnp.clip(jnp.round(pixels), 0, 255).astype(jnp.uint8)
+    mean, std = _per_channel(statistics, images, images.dtype)
+    return jnp.clip(jnp.round((images * std + mean) * 255), 0, 255).astype(jnp.uint8)
+
+
+def _per_channel(statistics: Statistics, images: jax.Array, dtype) -> tuple[jax.Array, jax.Array]:
+    """Mean and standard deviation as [1, ..., 1, C], as many dimensions as the images have."""
+    channels = images.shape[-1]
+    for values in statistics:
+        if len(values) != channels:  # one value would silently stand for three channels
+            raise ValueError(f"images of {channels} channels, but statistics of {len(values)}")
+    shape = (1,) * (images.ndim - 1) + (channels,)
+    mean, std = (jnp.asarray(values, dtype).reshape(shape) for values in statistics)
+    return mean, std
 
 
 class Settings(NamedTuple):
@@ -70,7 +94,9 @@ def draw(
     )
 
 
-def augment(images: jax.Array, draws: Draws, dtype=jnp.float32) -> jax.Array:
+def augment(
+    images: jax.Array, draws: Draws, statistics: Statistics = CIFAR10, dtype=jnp.float32
+) -> jax.Array:
     """Flips, shifts, rotates, scales, normalises, cuts out: uint8 [B, H, W, C] to `dtype`.
 
     The order is the reference's; a flip only mirrors the columns that the affine reads.
@@ -80,7 +106,7 @@ def augment(images: jax.Array, draws: Draws, dtype=jnp.float32) -> jax.Array:
     rows -= draws.shift[:, 0, None, None]
     columns -= draws.shift[:, 1, None, None]
     columns = jnp.where(draws.flip[:, None, None], width - 1 - columns, columns)
-    warped = normalize(bilinear(images, rows, columns), dtype)
+    warped = normalize(bilinear(images, rows, columns), statistics, dtype)
     return jnp.where(hole_mask(draws, height, width)[..., None], 0, warped)
 
 

@@ -57,9 +57,9 @@ def _train_chunk(state, data, order, mask, key, start, lr_factors, *, joint, aug
         images = data["image"][indices]
         if aug is not None:
             draws = augment.draw(jax.random.fold_in(key, number), *images.shape[:3], aug)
-            images = augment.augment(images, draws, _dtype(state))
+            images = augment.augment(images, draws, dtype=_dtype(state))
         else:
-            images = augment.normalize(images, _dtype(state))
+            images = augment.normalize(images, dtype=_dtype(state))
         images = jax.lax.optimization_barrier(images)  # else computed again for each use
         batch = {"image": images, "label": data["label"][indices], "mask": valid}
         trained, metrics = steps.train_step(state, batch, joint, factors)
@@ -107,7 +107,7 @@ def train_chunk(
 def _eval_chunk(state, data, order, mask, _key, _start, _lr_factors, *, joint):
     def one_step(_, step):
         indices, valid = step
-        images = augment.normalize(data["image"][indices], _dtype(state))
+        images = augment.normalize(data["image"][indices], dtype=_dtype(state))
         batch = {"image": images, "label": data["label"][indices], "mask": valid}
         outputs = steps.eval_step(state, batch, joint)
         metrics = _present(steps.losses(outputs, batch, valid)[1], state.model, joint)
@@ -119,7 +119,7 @@ def _eval_chunk(state, data, order, mask, _key, _start, _lr_factors, *, joint):
 
 
 def _confusion(logits: jax.Array, labels: jax.Array, mask: jax.Array) -> jax.Array:
-    matrix = jnp.zeros((models.NUM_CLASSES, models.NUM_CLASSES), jnp.int32)
+    matrix = jnp.zeros((logits.shape[-1], logits.shape[-1]), jnp.int32)
     return matrix.at[labels, logits.argmax(axis=-1)].add(mask.astype(jnp.int32))
 
 
