@@ -104,7 +104,7 @@ def compile_step(config, batch_size: int, num_devices: int):
     dtype = jnp.dtype(config.dtype)
 
     def step(state, images, labels, mask, key):
-        images = augment.augment(images, augment.draw(key, *images.shape[:3]), dtype)
+        images = augment.augment(images, augment.draw(key, *images.shape[:3]), dtype=dtype)
         return steps.train_step(state, {"image": images, "label": labels, "mask": mask})
 
     mesh = devices.make_mesh() if num_devices > 1 else None

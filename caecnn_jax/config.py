@@ -15,6 +15,7 @@ IMAGE_SIZE, IMAGE_CHANNELS = 32, 3  # pixels, height and width
 # Far above any use, and low enough to fail here, not in memory: of a block, and of an expansion.
 MAX_CHANNELS, MAX_EXTRA = 4096, 20 * dataset.CLASS_SIZE
 MAX_EPOCHS = 1_000_000
+MAX_IMAGE_SIZE = 1024  # pixels, height and width
 DTYPES = ("float32", "bfloat16", "float64")
 DATA_SOURCES = ("auto", "tfds", "archive", "download", "npm")
 SCHEDULES = ("constant", "cosine")
@@ -76,9 +77,10 @@ def _scales(field: str, value) -> None:
     _check(ok, field, value, "must be low and high, from 0.1 to 10, such as (0.75, 1.25)")
 
 
-def _one_of(choices: Iterable[str]) -> Callable:
+def _one_of(choices: Iterable[str | int]) -> Callable:
     def check(field: str, value) -> None:
-        _check(value in choices, field, value, f"must be one of {', '.join(choices)}")
+        ok = any(type(value) is type(choice) and value == choice for choice in choices)
+        _check(ok, field, value, f"must be one of {', '.join(map(str, choices))}")
 
     return check
 
@@ -87,25 +89,42 @@ def _text(field: str, value) -> None:
     _check(isinstance(value, str), field, value, "must be a text")
 
 
-def _blocks(*kinds: type) -> Callable:
-    """A non-empty tuple of blocks: channel counts, and for the CNN whether the block pools."""
+def _reading(channels: int, blocks: tuple) -> tuple:
+    """The blocks, the first of which takes `channels` where it says 0."""
+    (channels_in, *rest), *later = blocks
+    return ((channels_in or channels, *rest), *later)
+
+
+def _giving(channels: int, blocks: tuple) -> tuple:
+    """The blocks, the last of which gives `channels` where it says 0."""
+    *earlier, (channels_in, channels_out) = blocks
+    return (*earlier, (channels_in, channels_out or channels))
+
+
+def _blocks(*kinds: type, filled: Callable = _reading) -> Callable:
+    """A non-empty tuple of blocks: channel counts, and for the CNN whether the block pools.
+
+    A count may be 0 where `filled` puts the image's channels in its place.
+    """
     example = "((3, 32, True), (32, 64, True))" if bool in kinds else "((3, 6), (6, 12))"
+    place = "last" if filled is _giving else "first"
 
     def is_block(block) -> bool:
         return (
             isinstance(block, tuple)
             and len(block) == len(kinds)
             and all(type(item) is kind for item, kind in zip(block, kinds, strict=True))
-            and all(1 <= item <= MAX_CHANNELS for item in block if type(item) is int)
         )
 
     def check(field: str, value) -> None:
         ok = isinstance(value, tuple) and value != () and all(map(is_block, value))
+        counts = [n for block in filled(1, value) for n in block if type(n) is int] if ok else []
         _check(
-            ok,
+            ok and all(1 <= count <= MAX_CHANNELS for count in counts),
             field,
             value,
-            f"must be a tuple of blocks such as {example}, 1 to {MAX_CHANNELS} channels",
+            f"must be a tuple of blocks such as {example}, 1 to {MAX_CHANNELS} channels, "
+            f"{place} perhaps 0 for the image's",
         )
 
     return check
@@ -136,23 +155,31 @@ SCHEMA = {
     "train_data_expansion": _class_counts,
     "expand_for_test": _flag,
     "is_local": _flag,
+    "dataset": _text,
+    "image_size": _whole(1, MAX_IMAGE_SIZE),
+    "channels": _one_of((0, 1, 3)),
     "use_aug": _flag,
     "aug": {
         "max_angle": _number(0, 180),
         "scale_range": _scales,
-        "max_shift": _whole(0, IMAGE_SIZE // 2),
+        "max_shift": _whole(0),
         "hole_probability": _number(0, 1),
     },
     "cnn": {
         "use_mixed_input": _flag,
-        "input_resolution": _whole(1),
+        "input_resolution": _whole(0),
         "block_sizes": _blocks(int, int, bool),
         "opt": _OPT,
         "logit_adjustment": _number(0, 10),
+        "head": _one_of(("linear", "cosine")),
+        "loss": {
+            "name": _one_of(("cross_entropy", "focal", "ldam")),
+            "ldam_scale": _rate,
+        },
     },
     "cae": {
         "enc_block_sizes": _blocks(int, int),
-        "dec_block_sizes": _blocks(int, int),
+        "dec_block_sizes": _blocks(int, int, filled=_giving),
         "opt": _OPT,
         "loss_weight": _number(0, 1e6),
     },
@@ -181,10 +208,7 @@ def validate(config: ml_collections.ConfigDict) -> None:
         raise ConfigError(f"a config must be a ConfigDict, not {type(config).__name__}")
     _check_fields(SCHEMA, config.to_dict(), "")
     _check_parts(config)
-    if config.use_cae:
-        _check_autoencoder(config)
-    if config.use_cnn:
-        _check_cnn(config)
+    resolved_blocks(config, image_channels(config))
     _check_counts(config)
 
 
@@ -218,6 +242,7 @@ def _check_parts(config) -> None:
         raise ConfigError(
             "config.do_cv=False and config.do_test=False leave nothing to run: set one to True"
         )
+    _whole(0, config.image_size // 2)("aug.max_shift", config.aug.max_shift)
     _check(config.num_epoch <= MAX_EPOCHS, "num_epoch", config.num_epoch, f"at most {MAX_EPOCHS}")
     if config.only_train_cae_until and not config.use_cae:
         raise ConfigError(
@@ -231,6 +256,13 @@ def _check_parts(config) -> None:
             config.cae.loss_weight,
             "leaves the CAE alone, or warm-up, without a loss: must be above 0",
         )
+    if config.use_cnn and config.cnn.loss.name == "ldam":
+        _check(
+            config.cnn.head == "cosine",
+            "cnn.head",
+            config.cnn.head,
+            'config.cnn.loss.name="ldam" takes its margins from cosines: must be "cosine"',
+        )
     if config.cnn.logit_adjustment and config.train_data_expansion:
         raise ConfigError(
             f"config.cnn.logit_adjustment={config.cnn.logit_adjustment}: corrects the classes' "
@@ -238,74 +270,139 @@ def _check_parts(config) -> None:
         )
 
 
-def _check_chain(field: str, blocks, incoming: int, source: str, start: int = 1) -> None:
-    """From block `start` on, each block must take the channels that come in."""
-    for index, block in enumerate(blocks[start - 1 :], start):
-        if block[0] != incoming:
-            raise ConfigError(
-                f"config.{field}={blocks!r}: block {index} takes {block[0]} channels, "
-                f"but {source} has {incoming}"
-            )
-        incoming, source = block[1], f"block {index}'s output"
+class Blocks(NamedTuple):
+    """The networks' sizes with every 0 of the config filled in."""
+
+    encoder: tuple[tuple[int, int], ...]
+    decoder: tuple[tuple[int, int], ...]
+    cnn: tuple[tuple[int, int, bool], ...]
+    input_resolution: int  # pixels, height and width, of what the CNN reads
+
+
+def image_channels(config) -> int:
+    """The images' channels, 1 or 3, as far as the config tells; 0: the data decide.
+
+    Where config.channels leaves it open, blocks that name a count decide.
+    """
+    if config.channels or config.dataset == "cifar10":
+        return config.channels or 3
+    counts = []
+    if config.use_cae:
+        counts += [config.cae.enc_block_sizes[0][0], config.cae.dec_block_sizes[-1][1]]
+    if config.use_cnn and not reads_code(config):
+        counts.append(config.cnn.block_sizes[0][0])
+    named = [count for count in counts if count]
+    return 0 if not named else 1 if named[0] == 1 else 3
+
+
+def reads_code(config) -> bool:
+    """Whether the CNN reads the code alone, not the image."""
+    return config.use_cae and not config.cnn.use_mixed_input
 
 
 def code_resolution(config) -> int:
     """Pixels, height and width, of the encoder's code."""
-    return IMAGE_SIZE // 2 ** len(config.cae.enc_block_sizes)
+    return config.image_size // 2 ** len(config.cae.enc_block_sizes)
 
 
-def _check_autoencoder(config) -> None:
-    encoder, decoder = config.cae.enc_block_sizes, config.cae.dec_block_sizes
-    _check_chain("cae.enc_block_sizes", encoder, IMAGE_CHANNELS, "the image")
-    if IMAGE_SIZE % 2 ** len(encoder):
+def resolved_blocks(config, channels: int) -> Blocks:
+    """The sizes of networks for images of so many channels, 0 where the data are to decide.
+
+    Raises ConfigError where the blocks of what is trained do not connect.
+    """
+    encoder = _reading(channels, config.cae.enc_block_sizes)
+    decoder = _giving(channels, config.cae.dec_block_sizes)
+    of_code = reads_code(config)
+    cnn = _reading(encoder[-1][1] if of_code else channels, config.cnn.block_sizes)
+    resolution = code_resolution(config) if of_code else config.image_size
+    blocks = Blocks(encoder, decoder, cnn, config.cnn.input_resolution or resolution)
+    if config.use_cae:
+        _check_autoencoder(config, blocks, channels)
+    if config.use_cnn:
+        _check_cnn(config, blocks, channels)
+    return blocks
+
+
+def _check_chain(field: str, blocks, incoming: int, source: str, start: int = 1) -> None:
+    """From block `start` on, each block must take the channels that come in."""
+    for index, block in enumerate(blocks[start - 1 :], start):
+        if block[0] != incoming:
+            hint = "; 0 stands for the image's" if source == "the image" else ""
+            raise ConfigError(
+                f"config.{field}={blocks!r}: block {index} takes {block[0]} channels, "
+                f"but {source} has {incoming}{hint}"
+            )
+        incoming, source = block[1], f"block {index}'s output"
+
+
+def _sizes_that_halve(config) -> str:
+    """The image sizes nearest to the config's that its blocks can halve, as a remedy."""
+    halvings = sum(pool for *_, pool in config.cnn.block_sizes) if config.use_cnn else 0
+    if config.use_cae:
+        encoder = len(config.cae.enc_block_sizes)
+        halvings = encoder + halvings if reads_code(config) else max(encoder, halvings)
+    step = 2**halvings
+    below = config.image_size // step * step
+    sizes = [size for size in (below, below + step) if 0 < size <= MAX_IMAGE_SIZE]
+    if not sizes:
+        return "use fewer blocks"
+    return f"config.image_size={' or '.join(map(str, sizes))} would do"
+
+
+def _check_autoencoder(config, blocks: Blocks, channels: int) -> None:
+    encoder, decoder, size = blocks.encoder, blocks.decoder, config.image_size
+    _check_chain("cae.enc_block_sizes", encoder, channels, "the image")
+    if size % 2 ** len(encoder):
+        most = (size & -size).bit_length() - 1  # how often 2 divides it
+        count = "1 block halves" if len(encoder) == 1 else f"{len(encoder)} blocks halve"
         raise ConfigError(
-            f"config.cae.enc_block_sizes={encoder!r}: {len(encoder)} blocks halve the "
-            f"{IMAGE_SIZE} pixels too often, at most 5 are possible"
+            f"config.cae.enc_block_sizes={encoder!r}: {count} the {size} pixels too often, "
+            f"at most {most} are possible; {_sizes_that_halve(config)}"
         )
     _check_chain("cae.dec_block_sizes", decoder, encoder[-1][1], "the code")
     _check(
-        len(decoder) == len(encoder) and decoder[-1][1] == IMAGE_CHANNELS,
+        len(decoder) == len(encoder) and decoder[-1][1] == channels,
         "cae.dec_block_sizes",
         decoder,
-        f"must have as many blocks as the encoder ({len(encoder)}) and end in "
-        f"{IMAGE_CHANNELS} channels, to give an image of the input's size",
+        f"must have as many blocks as the encoder ({len(encoder)}) and end in {channels} "
+        "channels (0 stands for the image's), to give an image of the input's size",
     )
 
 
-def _check_cnn(config) -> None:
-    cnn, blocks = config.cnn, config.cnn.block_sizes
-    mixed = config.use_cae and cnn.use_mixed_input
-    if cnn.use_mixed_input and not config.use_cae:
+def _check_cnn(config, blocks: Blocks, channels: int) -> None:
+    cnn, of_code = blocks.cnn, reads_code(config)
+    mixed = config.cnn.use_mixed_input
+    if mixed and not config.use_cae:
         raise ConfigError("config.cnn.use_mixed_input=True: needs config.use_cae=True for the code")
-    reads_code = config.use_cae and not mixed
-    resolution = code_resolution(config) if reads_code else IMAGE_SIZE
-    source = "the code" if reads_code else "the image"
+    resolution = code_resolution(config) if of_code else config.image_size
+    source = "the code" if of_code else "the image"
     _check(
-        cnn.input_resolution == resolution,
+        blocks.input_resolution == resolution,
         "cnn.input_resolution",
-        cnn.input_resolution,
-        f"must be {resolution}, the resolution of {source} that the CNN reads",
+        blocks.input_resolution,
+        f"must be {resolution}, the resolution of {source} that the CNN reads, or 0 for it",
     )
-    for index, (*_, pool) in enumerate(blocks):
+    for index, (*_, pool) in enumerate(cnn, 1):
         if pool and resolution % 2:
             raise ConfigError(
-                f"config.cnn.block_sizes={blocks!r}: block {index + 1} cannot pool "
-                f"{resolution}x{resolution} pixels, an even number is needed"
+                f"config.cnn.block_sizes={cnn!r}: block {index} cannot pool "
+                f"{resolution}x{resolution} pixels, an even number is needed; "
+                f"{_sizes_that_halve(config)}"
             )
         resolution //= 2 if pool else 1
-    channels = config.cae.enc_block_sizes[-1][1]
+    code_channels = blocks.encoder[-1][1]
     if not mixed:
-        _check_chain("cnn.block_sizes", blocks, channels if reads_code else IMAGE_CHANNELS, source)
+        _check_chain("cnn.block_sizes", cnn, code_channels if of_code else channels, source)
         return
-    _check_chain("cnn.block_sizes", blocks[:1], IMAGE_CHANNELS, source)
-    first = IMAGE_SIZE // (2 if blocks[0][2] else 1)
+    _check_chain("cnn.block_sizes", cnn[:1], channels, source)
+    first = config.image_size // (2 if cnn[0][2] else 1)
     if first != code_resolution(config):
         raise ConfigError(
-            f"config.cnn.block_sizes={blocks!r}: in mixed mode block 1 must end at the code's "
+            f"config.cnn.block_sizes={cnn!r}: in mixed mode block 1 must end at the code's "
             f"resolution {code_resolution(config)}, not {first}"
         )
-    joined = f"block 1's output ({blocks[0][1]}) with the code ({channels})"
-    _check_chain("cnn.block_sizes", blocks, blocks[0][1] + channels, joined, start=2)
+    joined = f"block 1's output ({cnn[0][1]}) with the code ({code_channels})"
+    _check_chain("cnn.block_sizes", cnn, cnn[0][1] + code_channels, joined, start=2)
 
 
 def _check_counts(config) -> None:
@@ -374,7 +471,13 @@ def from_json(text: str) -> ml_collections.ConfigDict:
 
 
 # What format 1 did where it had no field for it, and what it had and nothing has now.
-_MEANT_BY_FORMAT_1: dict[str, Any] = {"devices_per_run": 0}
+_MEANT_BY_FORMAT_1: dict[str, Any] = {
+    "dataset": "cifar10",
+    "image_size": 32,
+    "channels": 3,
+    "cnn": {"head": "linear", "loss": {"name": "cross_entropy", "ldam_scale": 30.0}},
+    "devices_per_run": 0,
+}
 _GONE_SINCE_FORMAT_1 = ("folds_side_by_side",)
 
 

@@ -15,8 +15,5 @@ def get_config(arg=None):
         use_cae=True,
         only_train_cae_until=50,
         train_data_expansion={"bird": 2000, "truck": 2000, "deer": 2000},
-        cnn={
-            "input_resolution": 16,
-            "block_sizes": ((6, 32, False), (32, 64, True), (64, 128, True)),
-        },
+        cnn={"block_sizes": ((6, 32, False), (32, 64, True), (64, 128, True))},
     )

@@ -16,6 +16,11 @@ def get_config(arg: str | None = None) -> ml_collections.ConfigDict:
     config.use_cae = False  # train the convolutional autoencoder (CAE)
     config.only_train_cae_until = 0  # warm-up: epochs 1..N train the CAE alone (both in use)
 
+    # The data, and how its images are read.
+    config.dataset = "cifar10"
+    config.image_size = 32  # pixels, height and width, after resizing
+    config.channels = 0  # 1 grey, 3 RGB, 0: grey if every image is, else RGB
+
     # Which images: counts of training images per class name; "all" stands for every class.
     config.train_data_regulation = ml_collections.ConfigDict(
         {"bird": 2500, "truck": 2500, "deer": 2500}  # images kept of the class, before the folds
@@ -30,16 +35,22 @@ def get_config(arg: str | None = None) -> ml_collections.ConfigDict:
     config.aug.max_shift = 0  # pixels, whole, in each direction
     config.aug.hole_probability = 0.5  # of a hole of 12x12 pixels
 
-    # The CNN. block_sizes: (input channels, output channels, pool 2x2?) per block.
+    # The CNN. block_sizes: (input channels, output channels, pool 2x2?) per block. In these and the
+    # CAE's a count of 0 stands for the image's channels, where they come in or go out.
     config.cnn = ml_collections.ConfigDict()
     config.cnn.use_mixed_input = False  # with a CAE: True mixes the code into the feature maps
-    config.cnn.input_resolution = 32  # pixels; the code's 16 when the CNN reads the code
+    config.cnn.input_resolution = 0  # pixels; 0: those of the image or the code that it reads
     config.cnn.block_sizes = ((3, 32, True), (32, 64, True), (64, 128, True))
+    config.cnn.head = "linear"  # linear | cosine: features and weights normalised, no bias
     config.cnn.opt = ml_collections.ConfigDict({"lr": 1e-5, "betas": (0.0, 0.999)})  # Adam
 
     # tau > 0 adds tau * log(share of the class) to the logits in training, and so in its loss_cnn,
     # for rare classes without expansion; Menon et al. 2021.
     config.cnn.logit_adjustment = 0.0
+    config.cnn.loss = ml_collections.ConfigDict()
+    config.cnn.loss.name = "cross_entropy"
+    # What LDAM multiplies logits by, and a cosine head its cosines for any other loss.
+    config.cnn.loss.ldam_scale = 30.0
 
     # The CAE. Blocks: (input channels, output channels); each halves or doubles the resolution.
     config.cae = ml_collections.ConfigDict()

@@ -9,31 +9,46 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+MEAN = (0.4914, 0.4822, 0.4465)  # of CIFAR-10's training images' channels, on the scale 0..1
+STD = (0.247, 0.243, 0.261)
 FLIP_PROBABILITY = 0.5
 HOLE_SIZE = 12  # pixels, height and width; an image too small gets a hole of its own size
 
 
 class Statistics(NamedTuple):
-    """Mean and standard deviation of the training images' channels, on the scale 0..1."""
+    """Mean and standard deviation of each channel, on the scale 0..1; plain numbers, for jit."""
 
     mean: tuple[float, ...]
     std: tuple[float, ...]
 
 
-CIFAR10 = Statistics(mean=(0.4914, 0.4822, 0.4465), std=(0.247, 0.243, 0.261))
+CIFAR10 = Statistics(MEAN, STD)
 
 
 def normalize(images: jax.Array, statistics: Statistics = CIFAR10, dtype=jnp.float32) -> jax.Array:
-    """uint8 [..., C] in 0..255 to channel-normalised `dtype` [..., C]."""
-    mean, std = (jnp.asarray(values, dtype) for values in statistics)
+    """uint8 [..., C] in 0..255 to channel-normalised `dtype` [..., C].
+
+    Raises ValueError where the statistics are of another number of channels.
+    """
+    mean, std = _per_channel(statistics, images, dtype)
     return images.astype(dtype) * (1 / (255 * std)) - mean / std
 
 
 def denormalize(images: jax.Array, statistics: Statistics = CIFAR10) -> jax.Array:
     """Channel-normalised float [..., C] back to uint8, rounded and clipped to 0..255."""
-    mean, std = (jnp.asarray(values, images.dtype) for values in statistics)
-    pixels = (images * std + mean) * 255
-    return jnp.clip(jnp.round(pixels), 0, 255).astype(jnp.uint8)
+    mean, std = _per_channel(statistics, images, images.dtype)
+    return jnp.clip(jnp.round((images * std + mean) * 255), 0, 255).astype(jnp.uint8)
+
+
+def _per_channel(statistics: Statistics, images: jax.Array, dtype) -> tuple[jax.Array, jax.Array]:
+    """Mean and standard deviation as [1, ..., 1, C], as many dimensions as the images have."""
+    channels = images.shape[-1]
+    for values in statistics:
+        if len(values) != channels:  # one value would silently stand for three channels
+            raise ValueError(f"images of {channels} channels, but statistics of {len(values)}")
+    shape = (1,) * (images.ndim - 1) + (channels,)
+    mean, std = (jnp.asarray(values, dtype).reshape(shape) for values in statistics)
+    return mean, std
 
 
 class Settings(NamedTuple):

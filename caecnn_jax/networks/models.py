@@ -1,13 +1,11 @@
 """The networks: encoder, decoder, autoencoder, CNN, and the classifier that joins them.
 
-B: images of a batch; H, W: rows and columns; C: channels (NHWC). Every `__call__` takes `mask`
-bool [B], False on padding images, which BatchNorm's statistics leave out (None: none is padding),
-and `train`: normalise by the batch's statistics and update the running averages.
+B: images of a batch; H, W: rows and columns; C: channels (NHWC); K: classes. What runs blocks takes
+`mask` bool [B], False on padding images, which BatchNorm's statistics leave out (None: none is
+padding), and `train`: normalise by the batch's statistics and update the running averages. The
+first maps are what the first block's convolution and pooling make, before LeakyReLU and BatchNorm:
+where the code joins the image, and where two networks can share a convolution.
 """
-
-import itertools
-import math
-from collections.abc import Callable
 
 import flax
 import flax.linen as nn
@@ -15,11 +13,10 @@ import jax
 import jax.numpy as jnp
 import ml_collections
 
-from caecnn_jax.networks import ops
+from caecnn_jax import config as config_lib
+from caecnn_jax.data import cifar, dataset
+from caecnn_jax.networks import layers
 
-NUM_CLASSES = 10
-LEAKY_SLOPE = 0.2
-WEIGHT_STD = 0.02  # of the CNN's weights and BatchNorm scales at the start
 EncoderBlocks = tuple[tuple[int, int], ...]
 CNNBlocks = tuple[tuple[int, int, bool], ...]
 
@@ -29,111 +26,8 @@ class Outputs:
     """What the networks give; None for a part that is absent or not run."""
 
     code: jax.Array | None = None  # [B, h, w, C]
-    reconstruction: jax.Array | None = None  # [B, H, W, 3], channel-normalised like the input
-    logits: jax.Array | None = None  # [B, 10]
-
-
-def uniform_fan_in(fan_in: int) -> Callable:
-    """PyTorch's default for weights and biases: U(-1/sqrt(fan_in), 1/sqrt(fan_in))."""
-    bound = 1 / math.sqrt(fan_in)
-
-    def init(key, shape, dtype=jnp.float32):
-        return jax.random.uniform(key, shape, dtype, -bound, bound)
-
-    return init
-
-
-def normal_around_one(key, shape, dtype=jnp.float32):
-    """N(1, 0.02), the start of the CNN's BatchNorm scales."""
-    return 1 + WEIGHT_STD * jax.random.normal(key, shape, dtype)
-
-
-def leaky_relu(x: jax.Array) -> jax.Array:
-    """max(x, 0.2 x), elementwise."""
-    return nn.leaky_relu(x, LEAKY_SLOPE)
-
-
-class Conv(nn.Module):
-    """Convolution 3x3 that keeps the resolution, and perhaps a max-pool 2x2 after it."""
-
-    channels_in: int
-    channels_out: int
-    kernel_init: Callable
-    bias_init: Callable
-    dtype: jnp.dtype
-    param_dtype: jnp.dtype
-
-    def setup(self):
-        shape = (3, 3, self.channels_in, self.channels_out)
-        self.kernel = self.param("kernel", self.kernel_init, shape, self.param_dtype)
-        self.bias = self.param("bias", self.bias_init, shape[-1:], self.param_dtype)
-
-    def __call__(self, x: jax.Array, pool: bool) -> jax.Array:
-        """[B, H, W, channels_in] to [B, H, W, channels_out], or with `pool` to half of H and W."""
-        return _convolve(x, self.kernel, self.bias, pool, self.dtype)
-
-
-def _convolve(x, kernel, bias, pool: bool, dtype) -> jax.Array:
-    x = ops.conv3x3(x.astype(dtype), kernel.astype(dtype))
-    # A bias is the same all over a window: it can wait until the pooling left less to add it to.
-    return ops.add_bias(ops.max_pool(x) if pool else x, bias.astype(dtype))
-
-
-def convolve_together(images: jax.Array, *convs: Conv) -> list[jax.Array]:
-    """What each of several pooled convolutions makes of the same images, computed as one.
-
-    Few channels use a processor badly: on CPU a joint step of mixed mode is 15 % faster for it.
-    """
-    kernel = jnp.concatenate([conv.kernel for conv in convs], axis=-1)
-    bias = jnp.concatenate([conv.bias for conv in convs])
-    x = _convolve(images, kernel, bias, pool=True, dtype=convs[0].dtype)
-    ends = list(itertools.accumulate(conv.channels_out for conv in convs))
-    return jnp.split(x, ends[:-1], axis=-1)
-
-
-class ConvTranspose(nn.Module):
-    """Transposed convolution 4x4 of stride 2, which doubles the resolution."""
-
-    features: int
-    initializer: Callable
-    dtype: jnp.dtype
-    param_dtype: jnp.dtype
-
-    @nn.compact
-    def __call__(self, x: jax.Array) -> jax.Array:
-        """[B, H, W, C] to [B, 2H, 2W, features]."""
-        shape = (4, 4, x.shape[-1], self.features)
-        kernel = self.param("kernel", self.initializer, shape, self.param_dtype)
-        bias = self.param("bias", self.initializer, (self.features,), self.param_dtype)
-        x = ops.conv_transpose4x4(x.astype(self.dtype), kernel.astype(self.dtype))
-        return ops.add_bias(x, bias.astype(self.dtype))
-
-
-class BatchNorm(nn.Module):
-    """BatchNorm over images, rows and columns, with the variables of flax.linen's.
-
-    The running averages move by a tenth of the way to the batch's; the variance is the biased one.
-    """
-
-    dtype: jnp.dtype
-    param_dtype: jnp.dtype
-    scale_init: Callable = nn.initializers.ones
-
-    @nn.compact
-    def __call__(self, x: jax.Array, train: bool, mask: jax.Array | None) -> jax.Array:
-        """[B, H, W, C] to the same shape."""
-        shape = x.shape[-1:]
-        running_mean = self.variable("batch_stats", "mean", jnp.zeros, shape, self.param_dtype)
-        running_var = self.variable("batch_stats", "var", jnp.ones, shape, self.param_dtype)
-        scale = self.param("scale", self.scale_init, shape, self.param_dtype)
-        bias = self.param("bias", nn.initializers.zeros, shape, self.param_dtype)
-        if not train:
-            y = ops.normalize(x, running_mean.value, running_var.value, scale, bias)
-            return y.astype(self.dtype)
-        y, mean, var = ops.batch_norm(x, mask, scale, bias)
-        running_mean.value = 0.9 * running_mean.value + 0.1 * mean
-        running_var.value = 0.9 * running_var.value + 0.1 * var
-        return y.astype(self.dtype)
+    reconstruction: jax.Array | None = None  # [B, H, W, C], channel-normalised like the input
+    logits: jax.Array | None = None  # [B, K]; cosines where LDAM is the loss
 
 
 class Encoder(nn.Module):
@@ -145,26 +39,25 @@ class Encoder(nn.Module):
 
     def setup(self):
         types = self.dtype, self.param_dtype
-        for index, (channels_in, channels_out) in enumerate(self.block_sizes, 1):
-            init = uniform_fan_in(channels_in * 9)
-            setattr(self, f"conv_{index}", Conv(channels_in, channels_out, init, init, *types))
-            setattr(self, f"norm_{index}", BatchNorm(*types))
+        numbered = list(enumerate(self.block_sizes, 1))
+        self.convs = [
+            layers.Conv(*block, True, *types, name=f"conv_{number}") for number, block in numbered
+        ]
+        self.norms = [layers.BatchNorm(*types, name=f"norm_{number}") for number, _ in numbered]
 
     def __call__(
-        self,
-        x: jax.Array,
-        train: bool = False,
-        mask: jax.Array | None = None,
-        first: jax.Array | None = None,
+        self, images: jax.Array, train: bool = False, mask: jax.Array | None = None
     ) -> jax.Array:
-        """[B, H, W, 3] to the code [B, H / 2^n, W / 2^n, C] of n blocks.
+        """[B, H, W, C] to the code [B, H / 2^n, W / 2^n, c] of n blocks."""
+        return self.from_first_maps(self.convs[0](images), train, mask)
 
-        `first` [B, H/2, W/2, C] stands in for the first block's convolution and pooling.
-        """
-        for index in range(1, len(self.block_sizes) + 1):
-            given = first if index == 1 else None
-            x = getattr(self, f"conv_{index}")(x, pool=True) if given is None else given
-            x = getattr(self, f"norm_{index}")(leaky_relu(x), train, mask)
+    def from_first_maps(
+        self, maps: jax.Array, train: bool = False, mask: jax.Array | None = None
+    ) -> jax.Array:
+        """The first maps [B, H/2, W/2, c] to the code."""
+        x = self.norms[0](layers.leaky_relu(maps), train, mask)
+        for conv, norm in zip(self.convs[1:], self.norms[1:], strict=True):
+            x = norm(layers.leaky_relu(conv(x)), train, mask)
         return x
 
 
@@ -176,13 +69,16 @@ class Decoder(nn.Module):
     param_dtype: jnp.dtype = jnp.float32
 
     @nn.compact
-    def __call__(self, x, train: bool = False, mask: jax.Array | None = None) -> jax.Array:
-        """[B, h, w, C] to the reconstruction [B, h * 2^n, w * 2^n, 3] of n blocks."""
+    def __call__(
+        self, code: jax.Array, train: bool = False, mask: jax.Array | None = None
+    ) -> jax.Array:
+        """[B, h, w, c] to the reconstruction [B, h * 2^n, w * 2^n, C] of n blocks."""
         types = self.dtype, self.param_dtype
+        x = code
         for index, (_, channels_out) in enumerate(self.block_sizes, 1):
-            init = uniform_fan_in(channels_out * 16)  # PyTorch's fan_in of a transposed conv
-            x = ConvTranspose(channels_out, init, *types, name=f"conv_{index}")(x)
-            x = BatchNorm(*types, name=f"norm_{index}")(leaky_relu(x), train, mask)
+            init = layers.uniform_fan_in(channels_out * 16)  # PyTorch's fan_in of a transposed conv
+            x = layers.ConvTranspose(channels_out, init, *types, name=f"conv_{index}")(x)
+            x = layers.BatchNorm(*types, name=f"norm_{index}")(layers.leaky_relu(x), train, mask)
         return x
 
 
@@ -199,17 +95,10 @@ class ConvAutoencoder(nn.Module):
         self.decoder = Decoder(self.dec_block_sizes, self.dtype, self.param_dtype)
 
     def __call__(
-        self,
-        images: jax.Array,
-        train: bool = False,
-        mask: jax.Array | None = None,
-        first: jax.Array | None = None,
+        self, images: jax.Array, train: bool = False, mask: jax.Array | None = None
     ) -> tuple[jax.Array, jax.Array]:
-        """[B, H, W, 3] to the code [B, h, w, C] and the reconstruction [B, H, W, 3].
-
-        `first` is the encoder's.
-        """
-        code = self.encoder(images, train, mask, first)
+        """[B, H, W, C] to the code [B, h, w, c] and the reconstruction [B, H, W, C]."""
+        code = self.encoder(images, train, mask)
         return code, self.decoder(code, train, mask)
 
 
@@ -217,52 +106,44 @@ class CNN(nn.Module):
     """Feature maps to logits: per block conv 3x3, perhaps max-pool, LeakyReLU, BatchNorm."""
 
     block_sizes: CNNBlocks
+    num_classes: int
+    cosine_scale: float | None = None  # of the head
     dtype: jnp.dtype = jnp.float32
     param_dtype: jnp.dtype = jnp.float32
 
     def setup(self):
         types = self.dtype, self.param_dtype
-        self.weight_init = nn.initializers.normal(WEIGHT_STD)
-        for index, (channels_in, channels_out, _) in enumerate(self.block_sizes, 1):
-            inits = self.weight_init, uniform_fan_in(channels_in * 9)
-            setattr(self, f"conv_{index}", Conv(channels_in, channels_out, *inits, *types))
-            setattr(self, f"norm_{index}", BatchNorm(*types, normal_around_one))
+        numbered = list(enumerate(self.block_sizes, 1))
+        self.convs = [
+            layers.Conv(*block, *types, layers.normal_init, name=f"conv_{number}")
+            for number, block in numbered
+        ]
+        self.norms = [
+            layers.BatchNorm(*types, layers.normal_around_one, name=f"norm_{number}")
+            for number, _ in numbered
+        ]
+        self.dense = layers.Head(self.num_classes, self.cosine_scale, *types)
 
-    @nn.compact
     def __call__(
-        self,
-        x: jax.Array,
-        code: jax.Array | None = None,
-        train: bool = False,
-        mask: jax.Array | None = None,
-        first: jax.Array | None = None,
+        self, x: jax.Array, train: bool = False, mask: jax.Array | None = None
     ) -> jax.Array:
-        """[B, H, W, C] to logits [B, 10].
+        """[B, H, W, C] to logits [B, K]."""
+        return self.from_first_maps(self.convs[0](x), train, mask)
 
-        A `code` [B, H/2, W/2, c] is concatenated to the first block's channels after its pooling,
-        before its LeakyReLU (mixed mode). `first` [B, H/2, W/2, C] stands in for the first block's
-        convolution and pooling.
-        """
-        for index, (_, _, pool) in enumerate(self.block_sizes, 1):
-            given = first if index == 1 else None
-            x = getattr(self, f"conv_{index}")(x, pool) if given is None else given
-            if code is not None and index == 1:
-                x = jnp.concatenate([x, code], axis=-1)
-            x = getattr(self, f"norm_{index}")(leaky_relu(x), train, mask)
-        x = x.reshape(x.shape[0], -1)
-        return nn.Dense(
-            NUM_CLASSES,
-            kernel_init=self.weight_init,
-            bias_init=uniform_fan_in(x.shape[-1]),
-            dtype=self.dtype,
-            param_dtype=self.param_dtype,
-            name="dense",
-        )(x)
+    def from_first_maps(
+        self, maps: jax.Array, train: bool = False, mask: jax.Array | None = None
+    ) -> jax.Array:
+        """The first maps [B, h, w, c] to logits; in mixed mode their last channels are the code."""
+        x = self.norms[0](layers.leaky_relu(maps), train, mask)
+        for conv, norm in zip(self.convs[1:], self.norms[1:], strict=True):
+            x = norm(layers.leaky_relu(conv(x)), train, mask)
+        return self.dense(x.reshape(x.shape[0], -1))
 
 
 class Classifier(nn.Module):
     """The autoencoder, the CNN, or both joined; the classifier's gradient reaches the encoder."""
 
+    image_shape: tuple[int, int, int]  # H, W, C
     cae: ConvAutoencoder | None = None
     cnn: CNN | None = None
     use_mixed_input: bool = False  # with both: the CNN reads image and code, not the code alone
@@ -274,29 +155,63 @@ class Classifier(nn.Module):
         mask: jax.Array | None = None,
         joint: bool = True,
     ) -> Outputs:
-        """Runs what there is on images [B, H, W, 3]; `joint=False` leaves the CNN out."""
-        cnn = self.cnn if joint else None
-        if self.cae is None:
-            return Outputs(logits=cnn(images, None, train, mask))
+        """Runs what there is on images [B, H, W, C]; `joint=False` leaves the CNN out."""
+        cae, cnn = self.cae, self.cnn if joint else None
+        if cae is None:
+            return Outputs(logits=cnn(images, train, mask))
         if cnn is None:
-            return Outputs(*self.cae(images, train, mask))
+            return Outputs(*cae(images, train, mask))
         if not self.use_mixed_input:
-            code, reconstruction = self.cae(images, train, mask)
-            return Outputs(code, reconstruction, cnn(code, None, train, mask))
-        of_cnn, of_cae = convolve_together(images, cnn.conv_1, self.cae.encoder.conv_1)
-        code, reconstruction = self.cae(images, train, mask, of_cae)
-        return Outputs(code, reconstruction, cnn(images, code, train, mask, of_cnn))
+            code, reconstruction = cae(images, train, mask)
+            return Outputs(code, reconstruction, cnn(code, train, mask))
+        of_cnn, of_cae = layers.convolve_together(images, cnn.convs[0], cae.encoder.convs[0])
+        code = cae.encoder.from_first_maps(of_cae, train, mask)
+        reconstruction = cae.decoder(code, train, mask)
+        joined = jnp.concatenate([of_cnn, code], axis=-1)
+        return Outputs(code, reconstruction, cnn.from_first_maps(joined, train, mask))
 
 
-def from_config(config: ml_collections.ConfigDict) -> Classifier:
-    """The networks that a validated config describes."""
+def from_config(
+    config: ml_collections.ConfigDict,
+    *,
+    num_classes: int | None = None,
+    channels: int | None = None,
+) -> Classifier:
+    """The networks that a validated config describes.
+
+    `num_classes` and `channels` (1 or 3) are those of the data; what is None follows from the
+    config, and where that leaves it open from its data set, which is then opened. Raises
+    ConfigError where the blocks take another number of channels.
+    """
+    channels = channels or config_lib.image_channels(config)
+    channels = channels or dataset.load(config).images.shape[-1]
+    sizes = config_lib.resolved_blocks(config, channels)
     dtype = jnp.dtype(config.dtype)
     # Low-precision compute keeps its parameters and statistics in float32.
-    param_dtype = jnp.promote_types(dtype, jnp.float32)
+    types = {"dtype": dtype, "param_dtype": jnp.promote_types(dtype, jnp.float32)}
     cae = cnn = None
     if config.use_cae:
-        sizes = config.cae.enc_block_sizes, config.cae.dec_block_sizes
-        cae = ConvAutoencoder(*sizes, dtype, param_dtype)
+        cae = ConvAutoencoder(sizes.encoder, sizes.decoder, **types)
     if config.use_cnn:
-        cnn = CNN(config.cnn.block_sizes, dtype, param_dtype)
-    return Classifier(cae, cnn, config.cnn.use_mixed_input)
+        num_classes = num_classes or _num_classes(config)
+        cnn = CNN(sizes.cnn, num_classes, _cosine_scale(config), **types)
+    image_shape = config.image_size, config.image_size, channels
+    return Classifier(image_shape, cae, cnn, config.cnn.use_mixed_input)
+
+
+def _num_classes(config: ml_collections.ConfigDict) -> int:
+    """The classes of the config's data set, of which no more than a listing is read."""
+    if config.dataset == "cifar10":
+        return cifar.NUM_CLASSES
+    return len(dataset.open_source(config).class_names)
+
+
+def _cosine_scale(config: ml_collections.ConfigDict) -> float | None:
+    """What the head's cosines are multiplied by; None: the head is linear.
+
+    LDAM takes its margins from the cosines themselves and multiplies then; any other loss would
+    hardly train on logits within -1 and 1.
+    """
+    if config.cnn.head == "linear":
+        return None
+    return 1.0 if config.cnn.loss.name == "ldam" else float(config.cnn.loss.ldam_scale)

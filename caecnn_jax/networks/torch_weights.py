@@ -51,7 +51,10 @@ def _layers(config: ml_collections.ConfigDict) -> Iterator[tuple[str, tuple[str,
 def _flat_shape(config: ml_collections.ConfigDict) -> tuple[int, int, int]:
     """(channels, rows, columns) of the feature maps that the dense layer reads."""
     blocks = config.cnn.block_sizes
-    size = config.cnn.input_resolution // 2 ** sum(pool for *_, pool in blocks)
+    resolution = config.image_size
+    if config_lib.reads_code(config):
+        resolution = config_lib.code_resolution(config)
+    size = resolution // 2 ** sum(pool for *_, pool in blocks)
     channels = blocks[-1][1]
     if config.use_cae and config.cnn.use_mixed_input and len(blocks) == 1:
         channels += config.cae.enc_block_sizes[-1][1]
@@ -61,9 +64,11 @@ def _flat_shape(config: ml_collections.ConfigDict) -> tuple[int, int, int]:
 def from_torch(state_dict: Mapping[str, np.ndarray], config: ml_collections.ConfigDict) -> dict:
     """{"params", "batch_stats"} for the config's model, with the arrays' own dtype.
 
-    Raises ConfigError where the state dict lacks a name, has one too many, or a shape disagrees.
+    The arrays tell how many classes and image channels there are. Raises ConfigError where the
+    state dict lacks a name, has one too many, or a shape disagrees.
     """
-    _check(state_dict, config)
+    _check_names(state_dict, config)
+    _check_shapes(state_dict, config)
     variables: dict = {"params": {}, "batch_stats": {}}
 
     def take(name: str) -> np.ndarray:
@@ -83,33 +88,70 @@ def from_torch(state_dict: Mapping[str, np.ndarray], config: ml_collections.Conf
         else:
             channels_first = weight.reshape(-1, *_flat_shape(config))
             kernel = channels_first.transpose(2, 3, 1, 0).reshape(-1, len(weight))
-        leaf = {"kernel": np.ascontiguousarray(kernel), "bias": take(f"{prefix}.bias")}
+        leaf = {"kernel": np.ascontiguousarray(kernel)}
+        if _has_bias(kind, config):
+            leaf["bias"] = take(f"{prefix}.bias")
         _put(variables["params"], path, leaf)
     return variables
 
 
-def _check(state_dict: Mapping[str, np.ndarray], config: ml_collections.ConfigDict) -> None:
-    """Raises ConfigError unless the names and shapes are those of the config's model."""
+def _names(kind: str, config: ml_collections.ConfigDict) -> list[str]:
+    """PyTorch's names of what a layer of the kind has."""
+    if kind == "norm":
+        return [theirs for names in _NORM.values() for theirs, _ in names]
+    return ["weight", "bias"] if _has_bias(kind, config) else ["weight"]
+
+
+def _has_bias(kind: str, config: ml_collections.ConfigDict) -> bool:
+    return not (kind == "dense" and config.cnn.head == "cosine")
+
+
+def _check_names(state_dict: Mapping[str, np.ndarray], config: ml_collections.ConfigDict) -> None:
+    """Raises ConfigError unless the names are those of the config's model."""
     given = {name for name in state_dict if not name.endswith("num_batches_tracked")}
-    model = models.from_config(config)
-    image = jax.ShapeDtypeStruct((1, 32, 32, 3), np.float32)
-    shapes = jax.eval_shape(model.init, jax.random.key(0), image)
-    wanted = to_torch(jax.tree.map(lambda leaf: np.zeros(leaf.shape), shapes), config)
-    for name, array in wanted.items():
+    wanted = [
+        f"{prefix}.{name}" for prefix, _, kind in _layers(config) for name in _names(kind, config)
+    ]
+    for name in wanted:
         if name not in given:
             raise config_lib.ConfigError(
                 f"the PyTorch weights lack {name!r}, which config asks for"
             )
+    if extra := sorted(given - set(wanted)):
+        raise config_lib.ConfigError(
+            f"the PyTorch weights hold {extra[0]!r}, which the config's model lacks"
+        )
+
+
+def _check_shapes(state_dict: Mapping[str, np.ndarray], config: ml_collections.ConfigDict) -> None:
+    """Raises ConfigError unless the shapes are those of the config's model."""
+    first, *_, last = (f"{prefix}.weight" for prefix, _, kind in _layers(config) if kind != "norm")
+    model = models.from_config(
+        config,
+        num_classes=_length(state_dict, last, 2, axis=0) if config.use_cnn else None,
+        channels=_length(state_dict, first, 4, axis=1),
+    )
+    image = jax.ShapeDtypeStruct((1, *model.image_shape), np.float32)
+    shapes = jax.eval_shape(model.init, jax.random.key(0), image)
+    wanted = to_torch(jax.tree.map(lambda leaf: np.zeros(leaf.shape), shapes), config)
+    for name, array in wanted.items():
         shape = np.shape(state_dict[name])
         if shape != array.shape:
             raise config_lib.ConfigError(
                 f"the PyTorch weights' {name!r} has shape {shape}, but config asks for "
                 f"{array.shape}"
             )
-    if extra := sorted(given - set(wanted)):
+
+
+def _length(state_dict: Mapping[str, np.ndarray], name: str, dimensions: int, *, axis: int) -> int:
+    """How long the named weight is along an axis; raises ConfigError where it lacks dimensions."""
+    shape = np.shape(state_dict[name])
+    if len(shape) != dimensions:
         raise config_lib.ConfigError(
-            f"the PyTorch weights hold {extra[0]!r}, which the config's model lacks"
+            f"the PyTorch weights' {name!r} has shape {shape}, but config asks for {dimensions} "
+            "dimensions"
         )
+    return shape[axis]
 
 
 def to_torch(variables: Mapping, config: ml_collections.ConfigDict) -> dict[str, np.ndarray]:
@@ -134,7 +176,8 @@ def to_torch(variables: Mapping, config: ml_collections.ConfigDict) -> dict[str,
             channels_last = kernel.reshape(rows, columns, channels, -1)
             weight = channels_last.transpose(3, 2, 0, 1).reshape(kernel.shape[1], -1)
         state_dict[f"{prefix}.weight"] = np.ascontiguousarray(weight)
-        state_dict[f"{prefix}.bias"] = np.asarray(leaf["bias"])
+        if _has_bias(kind, config):
+            state_dict[f"{prefix}.bias"] = np.asarray(leaf["bias"])
     return state_dict
 
 

@@ -84,7 +84,7 @@ class TrainState:
 
 def _init(model: models.Classifier, key: jax.Array) -> PyTree:
     cae_or_cnn = model.cae or model.cnn
-    return model.init(key, jnp.zeros((1, 32, 32, 3), cae_or_cnn.param_dtype))
+    return model.init(key, jnp.zeros((1, *model.image_shape), cae_or_cnn.param_dtype))
 
 
 @functools.cache
