@@ -187,6 +187,7 @@ SCHEMA = {
     "do_test": _flag,
     "num_folds": _whole(2),
     "num_epoch": _whole(1),
+    "image_budget": _whole(0),
     "test_early_stopping": _flag,
     "lr_schedule": _one_of(SCHEDULES),
     "lr_ramp_epochs": _whole(0, MAX_EPOCHS),
@@ -476,6 +477,7 @@ _MEANT_BY_FORMAT_1: dict[str, Any] = {
     "image_size": 32,
     "channels": 3,
     "cnn": {"head": "linear", "loss": {"name": "cross_entropy", "ldam_scale": 30.0}},
+    "image_budget": 0,
     "devices_per_run": 0,
 }
 _GONE_SINCE_FORMAT_1 = ("folds_side_by_side",)

@@ -4,7 +4,7 @@ Each function returns the command's exit code. The imports are inside, so that -
 the command line come at once.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import ml_collections
 
@@ -39,14 +39,33 @@ def after_training(summary: dict, workdir: str) -> int:
     return 0
 
 
-def evaluate(workdir: str, fold: str | None, checkpoint: str, split: str | None) -> int:
-    """Evaluates a checkpoint and prints the result."""
+def evaluate(
+    workdir: str,
+    fold: str | None,
+    checkpoint: str,
+    split: str | None,
+    output: str | None,
+    elsewhere: Mapping[str, str],
+) -> int:
+    """Evaluates a checkpoint, prints the result, and writes it where that is possible."""
+    from caecnn_jax.records import workdir as workdir_lib
     from caecnn_jax.results import evaluate as evaluate_lib
     from caecnn_jax.results import metrics
 
     folder = _start(workdir)
-    stem, result = evaluate_lib.evaluate(folder, fold, split, checkpoint)
-    print(f"{stem}\n{metrics.text_table(result)}\nwritten to {folder / 'evaluations'}")
+    name, result = evaluate_lib.evaluate(
+        folder, fold=fold, checkpoint=checkpoint, split=split, elsewhere=elsewhere
+    )
+    print(f"{name}\n{metrics.text_table(result)}")
+    if "data" in result:
+        print(f"on {result['data']['name']}, other images than the run was trained on")
+    place = workdir_lib.resolve(output) if output else folder / "evaluations"
+    try:
+        evaluate_lib.write(place, name, result)
+    except workdir_lib.WorkdirError as error:
+        print(f"not written: {error}; --output names another folder")
+    else:
+        print(f"written to {place}")
     return 0
 
 

@@ -32,6 +32,7 @@ def get_config(arg: str | None = None) -> ml_collections.ConfigDict:
     config.aug = ml_collections.ConfigDict()
     config.aug.max_angle = 30.0  # degrees, either way
     config.aug.scale_range = (0.75, 1.25)  # above 1 enlarges
+    config.aug.flip_probability = 0.5  # of left and right changing places
     config.aug.max_shift = 0  # pixels, whole, in each direction
     config.aug.hole_probability = 0.5  # of a hole of 12x12 pixels
 
@@ -64,6 +65,9 @@ def get_config(arg: str | None = None) -> ml_collections.ConfigDict:
     config.do_test = True  # then train on all folds and evaluate on the test set: run "test"
     config.num_folds = 5
     config.num_epoch = 400  # at most; early stopping may end a fold sooner
+    # Training images that a run visits in all: as many epochs as take about so many, num_epoch at
+    # most; 0: num_epoch epochs.
+    config.image_budget = 0
     config.test_early_stopping = False  # True: the test set stops the test run (the reference)
     # Each network's rate over the epochs that it trains in: constant, or cosine (falling to 0).
     config.lr_schedule = "constant"
@@ -81,7 +85,7 @@ def get_config(arg: str | None = None) -> ml_collections.ConfigDict:
     config.steps_per_call = 0  # training steps per compiled call; 0: 8 on CPU, 100 elsewhere
     config.devices_per_run = 0  # 0: a device a run, runs at the same time; N: N devices for one run
     config.keep_checkpoints = 2  # latest epochs kept beside the best one
-    return quick(config) if _is_quick(arg) else config
+    return quick(config) if is_quick(arg) else config
 
 
 def quick(config: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
@@ -100,10 +104,11 @@ def variant(arg: str | None, **changes) -> ml_collections.ConfigDict:
     """The defaults with `changes` (nested fields as dicts), cut down if `arg` is "quick"."""
     config = get_config()
     config.update(changes)
-    return quick(config) if _is_quick(arg) else config
+    return quick(config) if is_quick(arg) else config
 
 
-def _is_quick(arg: str | None) -> bool:
+def is_quick(arg: str | None) -> bool:
+    """Whether a config's argument asks for the quick form; raises ValueError for any other."""
     if arg not in (None, "", "quick"):
         raise ValueError(f"config argument {arg!r}: the only one known is 'quick'")
     return arg == "quick"

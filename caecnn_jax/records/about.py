@@ -1,4 +1,4 @@
-"""run.json: the images that a run uses, and the versions and devices that it runs on."""
+"""What a run is about: its data (dataset.json), and its images and surroundings (run.json)."""
 
 import datetime
 import importlib.metadata
@@ -9,9 +9,13 @@ from collections.abc import Sequence
 import jax
 import numpy as np
 from absl import logging
+from etils import epath
 
-from caecnn_jax.data import dataset, sampling
+from caecnn_jax import config as config_lib
+from caecnn_jax.data import cifar, dataset, sampling
+from caecnn_jax.records import workdir
 
+DESCRIPTION = "dataset.json"
 PACKAGES = {
     "jax": "jax",
     "jaxlib": "jaxlib",
@@ -49,6 +53,39 @@ def describe(
         "started": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "seconds": None,
     }
+
+
+def write_description(folder: epath.Path, description: dataset.Description) -> None:
+    """Writes dataset.json."""
+    workdir.write_json(folder / DESCRIPTION, description._asdict())
+
+
+def read_description(folder: epath.Path) -> dataset.Description:
+    """What dataset.json holds; raises WorkdirError when it is missing or damaged.
+
+    Runs of format 1 have none: they are about CIFAR-10.
+    """
+    path = folder / DESCRIPTION
+    if not path.exists() and workdir.format_of(folder) == 1:
+        return cifar.DESCRIPTION
+    fields = config_lib.as_tuples(workdir.read_json(path))
+    try:
+        return dataset.Description(**fields)
+    except TypeError as error:
+        raise workdir.WorkdirError(
+            f"{path} is damaged: {error}; train again to write it"
+        ) from error
+
+
+def check_same(folder: epath.Path, description: dataset.Description) -> None:
+    """Raises WorkdirError where the run in the folder was trained on other images."""
+    saved = read_description(folder)
+    if saved.digest != description.digest:
+        raise workdir.WorkdirError(
+            f"{folder} holds a run on other images ({saved.name}, digest {saved.digest[:12]}, now "
+            f"{description.name}, {description.digest[:12]}): bring the old ones back, or choose "
+            "another --workdir"
+        )
 
 
 def environment() -> dict[str, object]:

@@ -1,98 +1,211 @@
-"""Evaluation of a trained run, rebuilt from its own config.json and checkpoints."""
+"""Evaluation of a trained run, rebuilt from its own files, on its data or on others."""
 
+import os
+import pathlib
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
 import ml_collections
 import numpy as np
+from absl import logging
 from etils import epath
 
+from caecnn_jax import config as config_lib
 from caecnn_jax import errors
-from caecnn_jax.data import dataset, sampling
+from caecnn_jax.data import augment, dataset, sampling
 from caecnn_jax.networks import models
-from caecnn_jax.records import checkpoints, figures
+from caecnn_jax.records import about, checkpoints
 from caecnn_jax.records import workdir as workdir_lib
 from caecnn_jax.results import metrics
-from caecnn_jax.training import devices, epochs, steps, trainer
+from caecnn_jax.training import devices, epochs, trainer
 
 SPLITS = ("train", "valid", "test")
+ELSEWHERE = ("dataset", "data_dir", "data_source")  # the fields that may say where data lie now
 
 
 class EvaluateError(errors.UserError):
-    """A fold, split or checkpoint that the run does not have."""
+    """A fold, split, checkpoint or data that the run does not have."""
 
 
 def run_name(config: ml_collections.ConfigDict, fold: str | None) -> str:
     """The run that --fold names by number or "test"; None: the test run if there is one, else 1."""
-    fold = fold or ("test" if config.do_test else "1")
-    return f"fold_{fold}" if fold.isdigit() else fold
+    if fold is None:
+        return sampling.run_name(0 if config.do_test else 1)
+    return sampling.run_name(int(fold)) if fold.isdigit() else fold
+
+
+def networks(
+    config: ml_collections.ConfigDict, description: dataset.Description
+) -> models.Classifier:
+    """The networks of a run."""
+    return models.from_config(
+        config, num_classes=len(description.class_names), channels=description.channels
+    )
 
 
 def restore(
-    workdir: epath.Path, config: ml_collections.ConfigDict, run: str, which: str
+    workdir: epath.Path,
+    config: ml_collections.ConfigDict,
+    description: dataset.Description,
+    *,
+    run: str,
+    checkpoint: str,
 ) -> dict[str, Any]:
     """The variables {"params", "batch_stats"} of a run's checkpoint, as host arrays.
 
-    `run` is "fold_1", ... or "test"; `which` is "last", "best" or an epoch's number. Raises
+    `run` is "fold_1", ... or "test"; `checkpoint` is "last", "best" or an epoch's number. Raises
     EvaluateError or CheckpointError when there is no such checkpoint, or it is damaged.
     """
     if not (workdir / run).exists():
         raise EvaluateError(f"{workdir} holds no run {run!r}: choose another --fold")
     saved = checkpoints.Checkpoints(workdir / run, read_only=True)
-    epochs = [str(step) for step in saved.steps()]
-    if not epochs:
+    epochs_saved = [str(step) for step in saved.steps()]
+    if not epochs_saved:
         raise EvaluateError(f"{workdir / run} holds no checkpoint yet: train the run first")
-    if which not in ("last", "best", *epochs):
+    if checkpoint not in ("last", "best", *epochs_saved):
         raise EvaluateError(
-            f"--checkpoint={which}: {workdir / run} has last, best and {', '.join(epochs)}"
+            f"--checkpoint={checkpoint}: {workdir / run} has last, best and "
+            f"{', '.join(epochs_saved)}"
         )
-    epoch = int(epochs[-1] if which in ("last", "best") else which)
-    if which == "best":
+    epoch = int(epochs_saved[-1] if checkpoint in ("last", "best") else checkpoint)
+    if checkpoint == "best":
         records = saved.restore(epoch, {}).progress["records"]
         epoch = records[metrics.best_epoch(records)]["epoch"]
+    model = networks(config, description)
+    shape = (1, description.image_size, description.image_size, description.channels)
     with jax.enable_x64(config.dtype == "float64"):  # else the shapes would be those of float32
-        template = jax.eval_shape(
-            lambda key: steps.create_state(models.from_config(config), config, key).variables,
-            jax.random.key(0),
-        )
+        images = jax.ShapeDtypeStruct(shape, models.param_dtype(config))
+        template = jax.eval_shape(model.init, jax.random.key(0), images)
     return saved.restore(epoch, {"variables": template}).arrays["variables"]
 
 
 def evaluate(
-    workdir: epath.Path, fold: str | None = None, split: str | None = None, checkpoint: str = "last"
-) -> tuple[str, dict]:
-    """Evaluates a run's checkpoint and writes evaluations/RUN-SPLIT-CHECKPOINT.json and .png.
+    workdir: epath.Path,
+    *,
+    fold: str | None = None,
+    checkpoint: str = "last",
+    split: str | None = None,
+    elsewhere: Mapping[str, str] | None = None,
+) -> tuple[str, dict[str, Any]]:
+    """Evaluates a run's checkpoint on one of its splits, or on other data of the same classes.
 
     `fold` is a number or "test" (None: the test run if there is one, else fold 1), `split` one of
-    SPLITS (None: what the run was validated on). Returns the files' stem and the result.
+    SPLITS (None: what the run was validated on). `elsewhere` {"dataset" or "data_dir": value} says
+    where the data lie now, or which others to take. Returns the result's name,
+    RUN-SPLIT-CHECKPOINT, and the RESULT, with "data" where they are others.
     """
     config = workdir_lib.read_config(workdir)
-    data = dataset.load(config.data_source, config.data_dir or None)
-    name = run_name(config, fold)
-    variables = restore(workdir, config, name, checkpoint)
-    config.do_test = True  # a fold's model may be evaluated on the test set too
-    _, runs = sampling.splits(config, data.labels, data.num_train, data.class_names)
-    by_name = {run.name: run for run in runs}
-    run, split = by_name[name], split or ("test" if name == "test" else "valid")
-    indices = {"train": run.train, "valid": run.valid, "test": by_name["test"].valid}[split]
+    description = about.read_description(workdir)
+    run = run_name(config, fold)
+    variables = restore(workdir, config, description, run=run, checkpoint=checkpoint)
+    data = _load(config, description, elsewhere or {})
+    name = f"{run}-{split or ('test' if run == sampling.TEST else 'valid')}-{checkpoint}"
+    same = not description.digest or data.digest == description.digest
+    if same:
+        indices = _of_run(config, data, run, split)
+    else:
+        indices = _of_others(data, description, workdir, split)
+        name += f"-on-{pathlib.PurePath(data.name).name}"
+    result = metrics.result(
+        _evaluation(config, description, data, variables, indices), description.class_names
+    )
+    if not same:
+        result["data"] = {
+            "name": data.name,
+            "digest": data.digest,
+            "trained_on": description.digest,
+        }
+    return name, result
 
+
+def _load(
+    config: ml_collections.ConfigDict,
+    description: dataset.Description,
+    elsewhere: Mapping[str, str],
+) -> dataset.Dataset:
+    """The data where they lie now: as given, else where they were, else as TFDS_DATA_DIR says."""
+    config = config.copy_and_resolve_references()
+    config.channels = description.channels
+    moved = config.data_dir and not pathlib.Path(config.data_dir).expanduser().exists()
+    if moved and os.environ.get("TFDS_DATA_DIR"):
+        logging.info("%s is no more: looking in TFDS_DATA_DIR", config.data_dir)
+        config.data_dir = ""
+    config.update(elsewhere)
+    config_lib.validate(config)
+    return dataset.open_source(config).read()
+
+
+def _of_run(
+    config: ml_collections.ConfigDict, data: dataset.Dataset, run: str, split: str | None
+) -> np.ndarray:
+    """Indices of the images of a run's split."""
+    config = config.copy_and_resolve_references()
+    config.do_test = True  # a fold's model may be evaluated on the test set too
+    _, splits = sampling.splits(config, data.labels, data.num_train, data.class_names)
+    by_name = {one.name: one for one in splits}
+    parts = {
+        None: by_name[run].valid,
+        "train": by_name[run].train,
+        "valid": by_name[run].valid,
+        "test": by_name[sampling.TEST].valid,
+    }
+    return parts[split]
+
+
+def _of_others(
+    data: dataset.Dataset, description: dataset.Description, workdir: epath.Path, split: str | None
+) -> np.ndarray:
+    """Indices of the images of a part of other data; raises EvaluateError unless it is named."""
+    if data.class_names != description.class_names:
+        raise EvaluateError(
+            f"{data.name} has the classes {_few(data.class_names)}, but {workdir} was trained on "
+            f"{_few(description.class_names)}: the names must agree"
+        )
+    if split not in ("train", "test"):
+        raise EvaluateError(
+            f"{data.name} holds other images than {workdir} was trained on: add --split train or "
+            "--split test to evaluate on a part of them, or set config.dataset or config.data_dir "
+            "to the old ones"
+        )
+    everything = np.arange(len(data.labels))
+    return everything[: data.num_train] if split == "train" else everything[data.num_train :]
+
+
+def _few(names: Sequence[str]) -> str:
+    return ", ".join(names[:5]) + (", ..." if len(names) > 5 else "")
+
+
+def _evaluation(
+    config: ml_collections.ConfigDict,
+    description: dataset.Description,
+    data: dataset.Dataset,
+    variables: dict[str, Any],
+    indices: np.ndarray,
+) -> dict[str, Any]:
+    """The figures of the images at `indices`, as a record has them."""
     (mesh, *_) = devices.lanes(0).meshes
-    place = epochs.place(config, data, mesh)
+    statistics = augment.Statistics(description.mean, description.std)
+    place = epochs.place(data, statistics, None, mesh)
     calls = epochs.evaluate(
-        models.from_config(config),
+        networks(config, description),
         devices.put(mesh, variables),
         place.data,
         place.order(indices, epochs.EVAL_BATCH_SIZE),
         joint=config.use_cnn,
         pipeline=place.pipeline,
     )
-    by_step = trainer.by_step(list(calls))
-    result = metrics.result(metrics.evaluation(by_step), data.class_names)
-    stem = f"{name}-{split}-{checkpoint}"
-    folder = workdir / "evaluations"
-    folder.mkdir(exist_ok=True)
-    workdir_lib.write_json(folder / f"{stem}.json", result)
+    return metrics.evaluation(trainer.by_step(list(calls)))
+
+
+def write(folder: epath.Path, name: str, result: dict[str, Any]) -> None:
+    """Writes a result and the picture of its confusion matrix; raises WorkdirError."""
+    with workdir_lib.writing(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+    workdir_lib.write_json(folder / f"{name}.json", result)
     if result["confusion_matrix"]:
-        png = figures.confusion_matrix(np.asarray(result["confusion_matrix"]), data.class_names)
-        workdir_lib.write_bytes(folder / f"{stem}.png", png)
-    return stem, result
+        from caecnn_jax.records import figures  # matplotlib takes a second to import
+
+        matrix = np.asarray(result["confusion_matrix"])
+        png = figures.confusion_matrix(matrix, list(result["per_class"]))
+        workdir_lib.write_bytes(folder / f"{name}.png", png)

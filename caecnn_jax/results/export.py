@@ -1,7 +1,7 @@
 """A trained model for use elsewhere: a program for JAX alone, or weights for the reference.
 
-The program is a `jax.export` artifact: uint8 images [B, 32, 32, 3], any B, to a dict of
-"probabilities" float32 [B, 10], "code" [B, h, w, C] and "reconstruction" uint8 [B, 32, 32, 3], of
+The program is a `jax.export` artifact: uint8 images [B, H, W, C], any B, to a dict of
+"probabilities" float32 [B, K], "code" [B, h, w, c] and "reconstruction" uint8 [B, H, W, C], of
 which it holds what the model has. Normalisation and weights are inside.
 """
 
@@ -14,7 +14,6 @@ import numpy as np
 from etils import epath
 from jax import export
 
-from caecnn_jax import config as config_lib
 from caecnn_jax import errors
 from caecnn_jax.networks import torch_weights
 from caecnn_jax.records import workdir as workdir_lib
@@ -52,12 +51,12 @@ def as_program(predictor: predict.Predictor) -> bytes:
     """The serialized artifact, for every platform of PLATFORMS."""
 
     def run(images: jax.Array) -> dict[str, Any]:
-        result = predict.forward(predictor.model, predictor.variables, images)
+        model, statistics = predictor.model, predictor.statistics
+        result = predict.forward(model, statistics, predictor.variables, images)
         return {name: result[name] for name in OUTPUTS if name in result}
 
-    shape = (config_lib.IMAGE_SIZE, config_lib.IMAGE_SIZE, config_lib.IMAGE_CHANNELS)
     batch = export.symbolic_shape("batch")
-    images = jax.ShapeDtypeStruct((*batch, *shape), jnp.uint8)
+    images = jax.ShapeDtypeStruct((*batch, *predictor.image_shape), jnp.uint8)
     exported = export.export(jax.jit(run), platforms=PLATFORMS)(images)
     return bytes(exported.serialize())
 

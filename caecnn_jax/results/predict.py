@@ -2,9 +2,9 @@
 
     from caecnn_jax.results import predict
     model = predict.load("runs/mixed", fold="test", checkpoint="best")
-    probabilities = model.classify(images)  # uint8 [N, 32, 32, 3] to float32 [N, 10]
+    probabilities = model.classify(images)  # uint8 [N, H, W, C] to float32 [N, K]
 
-N: images; h, w, C: of the code.
+N: images; H, W, C: of an image; K: classes; h, w, c: of the code.
 """
 
 import csv
@@ -21,10 +21,10 @@ import numpy as np
 from absl import logging
 from etils import epath
 
-from caecnn_jax import config as config_lib
 from caecnn_jax import errors
-from caecnn_jax.data import augment, dataset, image_files
+from caecnn_jax.data import augment, dataset, image_files, sampling
 from caecnn_jax.networks import models
+from caecnn_jax.records import about
 from caecnn_jax.records import workdir as workdir_lib
 from caecnn_jax.results import evaluate
 from caecnn_jax.training import steps
@@ -36,18 +36,21 @@ class PredictError(errors.UserError):
     """Something that the run's networks cannot do, or results that cannot be written."""
 
 
-@functools.partial(jax.jit, static_argnums=0)
+@functools.partial(jax.jit, static_argnames=("model", "statistics"))
 def forward(
-    model: models.Classifier, variables: Sequence[dict[str, Any]], images: jax.Array
+    model: models.Classifier,
+    statistics: augment.Statistics,
+    variables: Sequence[dict[str, Any]],
+    images: jax.Array,
 ) -> dict[str, jax.Array]:
-    """What the model gives for images uint8 [N, 32, 32, 3], averaged over the `variables`.
+    """What the model gives for images uint8 [N, H, W, C], averaged over the `variables`.
 
-    "probabilities" float32 [N, 10]; "reconstruction" uint8, shaped like the images;
+    "probabilities" float32 [N, K]; "reconstruction" uint8, shaped like the images;
     "reconstruction_error" float32 [N], the mean squared error of normalised pixels; "code" [N, h,
     w, C] of one model only, since codes of different models have nothing in common. Parts that the
     model lacks are left out.
     """
-    normalized = augment.normalize(images)
+    normalized = augment.normalize(images, statistics)
     outputs = [model.apply(one, normalized) for one in variables]
     result = {}
     if model.cnn is not None:
@@ -56,7 +59,7 @@ def forward(
     if model.cae is not None:
         total = sum(output.reconstruction.astype(jnp.float32) for output in outputs)
         reconstruction = total / len(outputs)
-        result["reconstruction"] = augment.denormalize(reconstruction)
+        result["reconstruction"] = augment.denormalize(reconstruction, statistics)
         result["reconstruction_error"] = steps.reconstruction_error(normalized, reconstruction)
         if len(outputs) == 1:
             result["code"] = outputs[0].code
@@ -66,7 +69,12 @@ def forward(
 class Predictor:
     """A run's model with its weights, or its folds' models, whose outputs are averaged."""
 
-    def __init__(self, config: ml_collections.ConfigDict, variables: Sequence[dict[str, Any]]):
+    def __init__(
+        self,
+        config: ml_collections.ConfigDict,
+        description: dataset.Description,
+        variables: Sequence[dict[str, Any]],
+    ):
         """`variables`: {"params", "batch_stats"} of each model. float64 runs compute in float32."""
         config = config.copy_and_resolve_references()
         if config.dtype == "float64":
@@ -74,13 +82,19 @@ class Predictor:
             variables = jax.tree.map(lambda leaf: np.asarray(leaf, np.float32), variables)
         self.config = config
         self.variables = list(variables)
-        self.model = models.from_config(config)
-        self.class_names = dataset.CLASS_NAMES
+        self.model = evaluate.networks(config, description)
+        self.statistics = augment.Statistics(description.mean, description.std)
+        self.class_names = description.class_names
+
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        """H, W and C of the images that the networks read."""
+        return self.model.image_shape
 
     def outputs(self, images: np.ndarray) -> dict[str, np.ndarray]:
         """All that `forward` gives, as host arrays; raises ValueError for any other images."""
         images = np.asarray(images)
-        shape = (config_lib.IMAGE_SIZE, config_lib.IMAGE_SIZE, config_lib.IMAGE_CHANNELS)
+        shape = self.image_shape
         if images.dtype != np.uint8 or images.ndim != 4 or images.shape[1:] != shape:
             raise ValueError(
                 f"images must be uint8 [N, {', '.join(map(str, shape))}], "
@@ -91,20 +105,20 @@ class Predictor:
             batch = images[start : start + BATCH_SIZE]
             padded = np.zeros((BATCH_SIZE, *shape), np.uint8)
             padded[: len(batch)] = batch
-            part = jax.device_get(forward(self.model, self.variables, padded))
+            part = jax.device_get(forward(self.model, self.statistics, self.variables, padded))
             parts.append({name: value[: len(batch)] for name, value in part.items()})
         return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
     def classify(self, images: np.ndarray) -> np.ndarray:
-        """Probabilities float32 [N, 10], in the order of `class_names`, of uint8 [N, 32, 32, 3]."""
+        """Probabilities float32 [N, K], in the order of `class_names`, of uint8 [N, H, W, C]."""
         return self._output("probabilities", images, "this run trained no CNN: nothing classifies")
 
     def reconstruct(self, images: np.ndarray) -> np.ndarray:
-        """The CAE's reconstructions, uint8 [N, 32, 32, 3] like the images."""
+        """The CAE's reconstructions, uint8 [N, H, W, C] like the images."""
         return self._output("reconstruction", images, "this run trained no CAE to reconstruct with")
 
     def encode(self, images: np.ndarray) -> np.ndarray:
-        """The CAE's codes, float [N, h, w, C], of uint8 [N, 32, 32, 3]."""
+        """The CAE's codes, float [N, h, w, c], of uint8 [N, H, W, C]."""
         return self._output("code", images, "only one model with a CAE has a code: choose one fold")
 
     def _output(self, name: str, images: np.ndarray, missing: str) -> np.ndarray:
@@ -128,12 +142,15 @@ def load(
     if fold == "all":
         if not config.do_cv:
             raise PredictError(f"--fold=all: {folder} has no folds (config.do_cv=False)")
-        names = [f"fold_{number}" for number in range(1, config.num_folds + 1)]
+        names = [sampling.run_name(number) for number in range(1, config.num_folds + 1)]
     else:
         names = [evaluate.run_name(config, None if fold is None else str(fold))]
-    return Predictor(
-        config, [evaluate.restore(folder, config, name, str(checkpoint)) for name in names]
-    )
+    description = about.read_description(folder)
+    variables = [
+        evaluate.restore(folder, config, description, run=name, checkpoint=str(checkpoint))
+        for name in names
+    ]
+    return Predictor(config, description, variables)
 
 
 def predict(
@@ -154,13 +171,17 @@ def predict(
     predictor = load(workdir, fold, checkpoint)
     if save_reconstructions and predictor.model.cae is None:
         raise PredictError(f"--save_reconstructions: {workdir} trained no CAE to reconstruct with")
-    size = config_lib.IMAGE_SIZE
-    pictures, skipped = image_files.read_all(paths, size)
+    size, _, channels = predictor.image_shape
+    fit = predictor.config.fit
+    pictures, skipped = image_files.read_all(paths, size, fit=fit, channels=channels)
     for one in skipped:
         logging.warning("skipped %s: %s", one["file"], one["reason"])
     pixels = [picture.pixels for picture in pictures]
-    outputs = predictor.outputs(np.asarray(pixels, np.uint8).reshape(-1, size, size, 3))
-    rows = [row(picture, outputs, index) for index, picture in enumerate(pictures)]
+    outputs = predictor.outputs(np.asarray(pixels, np.uint8).reshape(-1, *predictor.image_shape))
+    rows = [
+        row(picture, outputs, index, predictor.class_names)
+        for index, picture in enumerate(pictures)
+    ]
     folder = workdir_lib.resolve(output) if output else workdir / "predictions"
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -179,20 +200,29 @@ def predict(
         reason = error.strerror or error
         raise PredictError(f"cannot write {folder} ({reason}): choose another --output") from error
     resized = sum((picture.width, picture.height) != (size, size) for picture in pictures)
-    return _summary(rows, resized, skipped, folder), len(skipped)
+    notes = []
+    if resized:
+        notes.append(
+            f"{resized} of {len(rows)} images were resized, antialiased, to {size}x{size} pixels, "
+            "all that the networks see"
+        )
+    return _summary(rows, notes, skipped, folder), len(skipped)
 
 
-def row(picture: image_files.Picture, outputs: dict[str, np.ndarray], index: int) -> dict[str, Any]:
+def row(
+    picture: image_files.Picture,
+    outputs: dict[str, np.ndarray],
+    index: int,
+    class_names: Sequence[str],
+) -> dict[str, Any]:
     """One image's prediction as predictions.json holds it."""
     result = {"file": str(picture.path), "width": picture.width, "height": picture.height}
     if "probabilities" in outputs:
         probabilities = outputs["probabilities"][index]
         top = int(probabilities.argmax())
-        result["top_class"] = dataset.CLASS_NAMES[top]
+        result["top_class"] = class_names[top]
         result["top_probability"] = float(probabilities[top])
-        result["probabilities"] = dict(
-            zip(dataset.CLASS_NAMES, probabilities.tolist(), strict=True)
-        )
+        result["probabilities"] = dict(zip(class_names, probabilities.tolist(), strict=True))
     if "reconstruction_error" in outputs:
         result["reconstruction_error"] = float(outputs["reconstruction_error"][index])
     return result
@@ -223,7 +253,7 @@ def _write_reconstructions(folder: epath.Path, rows, pixels, outputs) -> None:
         row["reconstruction"] = str(path)
 
 
-def _summary(rows, resized: int, skipped, folder: epath.Path, most: int = 20) -> str:
+def _summary(rows, notes: list[str], skipped, folder: epath.Path, most: int = 20) -> str:
     """The first predictions, a line each, and what else there is to say."""
     lines = []
     for row in rows[:most]:
@@ -235,12 +265,7 @@ def _summary(rows, resized: int, skipped, folder: epath.Path, most: int = 20) ->
         lines.append("  ".join(parts))
     if len(rows) > most:
         lines.append(f"... and {len(rows) - most} more")
-    if resized:
-        size = config_lib.IMAGE_SIZE
-        lines.append(
-            f"{resized} of {len(rows)} images were resized, antialiased, to {size}x{size} pixels, "
-            "all that the networks see"
-        )
+    lines += notes
     if skipped:
         lines.append(f"{len(skipped)} of {len(rows) + len(skipped)} files were skipped, see above")
     lines.append(f"written to {folder}: predictions.csv and predictions.json")

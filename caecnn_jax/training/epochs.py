@@ -12,7 +12,6 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-import ml_collections
 import numpy as np
 from jax.sharding import Mesh
 
@@ -87,10 +86,14 @@ class Place(NamedTuple):
         return Order(*devices.put(self.mesh, batches, None, "data"), per_call)
 
 
-def place(config: ml_collections.ConfigDict, data: dataset.Dataset, mesh: Mesh) -> Place:
+def place(
+    data: dataset.Dataset,
+    statistics: augment.Statistics,
+    aug: augment.Settings | None,
+    mesh: Mesh,
+) -> Place:
     """Puts the images on the devices of a mesh."""
-    aug = augment.Settings(**config.aug) if config.use_aug else None
-    pipeline = Pipeline(data.images.shape[1:], augment.CIFAR10, aug)
+    pipeline = Pipeline(data.images.shape[1:], statistics, aug)
     return Place(mesh, devices.put_images(mesh, data.images, data.labels), pipeline)
 
 

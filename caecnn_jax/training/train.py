@@ -14,13 +14,14 @@ from typing import Any
 
 import jax
 import ml_collections
+import numpy as np
 from absl import logging
 from etils import epath
 from jax.sharding import Mesh
 
 from caecnn_jax import config as config_lib
 from caecnn_jax import errors
-from caecnn_jax.data import dataset, sampling
+from caecnn_jax.data import augment, dataset, sampling
 from caecnn_jax.networks import models
 from caecnn_jax.records import about
 from caecnn_jax.records import workdir as workdir_lib
@@ -64,41 +65,85 @@ def train_runs(
 ) -> dict:
     """Trains every run to its end and writes what they came to; returns the metrics."""
     kept, splits = sampling.splits(config, data.labels, data.num_train, data.class_names)
-    description = about.describe(data, kept, splits)
-    about.log_class_counts(description["class_counts"])
-    if (folder / "run.json").exists():
-        description["started"] = workdir_lib.read_json(folder / "run.json")["started"]
-    _write_json(folder / "run.json", description)
-
+    config = with_epochs(config, splits)
+    statistics = statistics_of(config, data, kept)
+    described = about.describe(data, kept, splits)
+    _write_about(folder, dataset.description(data, *statistics), described)
+    channels = data.images.shape[-1]
+    model = models.from_config(config, num_classes=len(data.class_names), channels=channels)
     journals = [Journal(folder, split, data) for split in splits]
     mine = [journals[number] for number in lanes.runs_of_this_process(len(journals))]
-    saved = saved_shapes(config)
-    for journal in mine:
-        journal.restore(saved)
-    devices.wait_for_all("every run is restored")
-    for journal in mine if lanes.writes_runs() else ():
-        journal.start(config.keep_checkpoints)
-    at_once = min(lanes.at_once, len(journals))
-    progress = Progress(config, folder, journals, at_once=at_once, writes=devices.is_writer())
+    restore(mine, saved_shapes(config, model), keep=config.keep_checkpoints, lanes=lanes)
+    progress = Progress(
+        config,
+        folder,
+        journals,
+        at_once=min(lanes.at_once, len(journals)),
+        writes=devices.is_writer(),
+    )
     progress.write_history()
-    place_on = functools.cache(functools.partial(epochs.place, config, data))
+    aug = augment.Settings(**config.aug) if config.use_aug else None
+    place_on = functools.cache(functools.partial(epochs.place, data, statistics, aug))
 
     def train_one(journal: Journal, mesh: Mesh) -> None:
         if has_ended(journal, config) and journal.is_complete():
             return
-        trainer.Trainer(config, journal, place_on(mesh), progress=progress, request=request).train()
+        place = place_on(mesh)
+        trainer.Trainer(
+            config, model, journal, place=place, progress=progress, request=request
+        ).train()
         with journal.showing():
             journal.finish()
-        journal.close()
+            journal.close()
 
     deal_out(mine, lanes.meshes, train_one, request)
     wait_for_others(config, journals, mine, progress)
-    records = {journal.split.name: journal.records for journal in journals}
-    summary = metrics.summarize(records, data.class_names)
-    description["seconds"] = sum(r["seconds"] for of_run in records.values() for r in of_run)
-    _write_json(folder / "run.json", description)
-    _write_json(folder / "metrics.json", summary)
-    return summary
+    return _write_end(folder, described, journals, data.class_names)
+
+
+def with_epochs(
+    config: ml_collections.ConfigDict, splits: Sequence[sampling.Split]
+) -> ml_collections.ConfigDict:
+    """The config with the epochs that its image_budget asks for: as many for every run.
+
+    They are counted in the largest run's images, num_epoch at most. Where there are fewer than four
+    the learning rate does not rise first.
+    """
+    if not config.image_budget:
+        return config
+    config = config.copy_and_resolve_references()
+    visited = max(len(split.expanded) for split in splits)
+    config.num_epoch = min(config.num_epoch, max(1, round(config.image_budget / visited)))
+    if config.num_epoch < 4:
+        config.lr_ramp_epochs = 0
+    logging.info(
+        "config.image_budget=%d: %d epochs of at most %d images",
+        config.image_budget,
+        config.num_epoch,
+        visited,
+    )
+    return config
+
+
+def statistics_of(
+    config: ml_collections.ConfigDict, data: dataset.Dataset, kept: np.ndarray
+) -> augment.Statistics:
+    """What images are normalised by: CIFAR-10's published numbers, else those of `kept`."""
+    if config.dataset == "cifar10":
+        return augment.CIFAR10
+    return augment.Statistics(*dataset.statistics(data.images, kept))
+
+
+def restore(
+    journals: Sequence[Journal], target: dict[str, Any], *, keep: int, lanes: devices.Lanes
+) -> None:
+    """Takes each run back to where it was left; where this process writes them, tidies up."""
+    for journal in journals:
+        journal.restore(target)
+    devices.wait_for_all("every run is restored")
+    if lanes.writes_runs():
+        for journal in journals:
+            journal.start(keep)
 
 
 def deal_out(
@@ -158,15 +203,39 @@ def wait_for_others(
     devices.wait_for_all("every run has ended")
 
 
-def _write_json(path: epath.Path, value) -> None:
+def _write_about(
+    folder: epath.Path, description: dataset.Description, described: dict[str, Any]
+) -> None:
+    """Logs and writes what the runs are about; raises WorkdirError where they were about others."""
+    about.log_class_counts(described["class_counts"])
+    if (folder / "run.json").exists():
+        about.check_same(folder, description)
+        described["started"] = workdir_lib.read_json(folder / "run.json")["started"]
     if devices.is_writer():
-        workdir_lib.write_json(path, value)
+        about.write_description(folder, description)
+        workdir_lib.write_json(folder / "run.json", described)
 
 
-def saved_shapes(config: ml_collections.ConfigDict) -> dict[str, Any]:
+def _write_end(
+    folder: epath.Path,
+    described: dict[str, Any],
+    journals: Sequence[Journal],
+    class_names: Sequence[str],
+) -> dict:
+    """Writes what the runs came to; returns what metrics.json holds."""
+    records = {journal.split.name: journal.records for journal in journals}
+    summary = metrics.summarize(records, class_names)
+    described["seconds"] = sum(r["seconds"] for of_run in records.values() for r in of_run)
+    if devices.is_writer():
+        workdir_lib.write_json(folder / "run.json", described)
+        workdir_lib.write_json(folder / "metrics.json", summary)
+    return summary
+
+
+def saved_shapes(config: ml_collections.ConfigDict, model: models.Classifier) -> dict[str, Any]:
     """Shapes and dtypes of what is saved of a run."""
 
     def create(key: jax.Array) -> dict[str, Any]:
-        return steps.create_state(models.from_config(config), config, key).arrays
+        return steps.create_state(model, config, key).arrays
 
     return jax.eval_shape(create, jax.random.key(0))

@@ -43,17 +43,17 @@ class Trainer:
     def __init__(
         self,
         config: ml_collections.ConfigDict,
+        model: models.Classifier,
         journal: Journal,
-        place: epochs.Place,
         *,
+        place: epochs.Place,
         progress: Progress,
         request: signals.StopRequest,
     ):
         """`journal` is restored and started; the run goes on from what it holds."""
-        self._config, self._journal, self._place = config, journal, place
+        self._config, self._model, self._journal, self._place = config, model, journal, place
         self._progress, self._request = progress, request
         split = journal.split
-        self._model = models.from_config(config)
         self._recipe = steps.make_recipe(config)
         self._num_steps = -(-len(split.expanded) // config.batch_size)  # with an image
         per_call = config.steps_per_call

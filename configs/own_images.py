@@ -1,0 +1,52 @@
+r"""Images of your own: settings that work on most small sets without thinking.
+
+Run:     python main.py --config configs/own_images.py --config.dataset=photos/ --workdir runs/photos
+Quick:   python main.py --config configs/own_images.py:quick --config.dataset=photos/ \
+             --workdir runs/photos-quick
+Data:    python -m caecnn_jax.data.dataset photos/    # says what is there, without training
+Time:    the epochs follow from the number of images (image_budget); not measured here.
+
+The networks and rates of best.py; every class is drawn as often as the largest one.
+"""
+
+from configs import best, default
+
+
+def get_config(arg=None):
+    """Returns the experiment; `arg` may be "quick"."""
+    config = best.get_config()
+
+    # Your data: a folder of CLASS/*.jpg (or train/CLASS/... and test/CLASS/...), a CSV file, an
+    # .npz file, a folder of IDX files; docs/data.md has them all.
+    config.dataset = "cifar10"
+    config.image_size = 32  # pixels: 64 shows finer detail and takes four times as long
+    config.fit = "crop"  # the middle of the image; "pad" keeps all of it, "stretch" distorts it
+    config.channels = 0  # grey where every image is, else RGB
+    config.test_share = 0.2  # held out of each class where there is no test part
+
+    # Rare classes: nothing is taken away, and the classes below the largest are drawn again.
+    config.train_data_regulation = {}
+    config.train_data_expansion = {"all": "largest"}
+
+    # Augmentation: set flip_probability to 0 where left and right matter (text, digits), and
+    # max_angle to 180 where there is no upright (micrographs, aerial photographs).
+    config.aug.flip_probability = 0.5
+    config.aug.max_angle = 0.0
+    config.aug.max_shift = 4
+
+    # 0: as many channels as the images have.
+    config.cae.enc_block_sizes = ((0, 6),)
+    config.cae.dec_block_sizes = ((6, 0),)
+    first, *others = config.cnn.block_sizes
+    config.cnn.block_sizes = ((0, *first[1:]), *others)
+
+    # How long: about so many training images a run, five folds and the test run. More is better,
+    # up to where the validation accuracy in the report no longer rises.
+    config.num_folds = 5  # a class needs as many images
+    config.num_epoch = 200
+    config.image_budget = 280_000
+    config.save_img_per_epoch = 10
+    if default.is_quick(arg):
+        config.image_budget = 40_000
+        config.save_img_per_epoch = 5
+    return config
