@@ -20,7 +20,11 @@ def get_config(arg: str | None = None) -> ml_collections.ConfigDict:
     config.train_data_regulation = ml_collections.ConfigDict(
         {"bird": 2500, "truck": 2500, "deer": 2500}  # images kept of the class, before the folds
     )
-    config.train_data_expansion = ml_collections.ConfigDict()  # images drawn again, per run
+    config.train_data_expansion = ml_collections.ConfigDict()  # images drawn again, per run, or
+    # "largest": as many as make the class as large as the largest one
+    config.imbalance = ml_collections.ConfigDict()  # the field's long tails, before regulation
+    config.imbalance.type = "none"  # none | exp | step
+    config.imbalance.factor = 100.0  # the largest class over the smallest
     config.expand_for_test = True  # False: the test run's training set is not expanded
     config.is_local = False  # True: every count at one twentieth, for a quick look
     config.use_aug = True  # flip, rotate, scale and cut out training images
@@ -62,7 +66,13 @@ def get_config(arg: str | None = None) -> ml_collections.ConfigDict:
     config.seed = 0  # everything random follows from it
     config.dtype = "float32"  # of the computation: float32 | bfloat16 | float64
 
-    # Where CIFAR-10 comes from (README, "Data").
+    # The data (README, "Data").
+    # cifar10 | cifar100 | cifar100:coarse | tfds:NAME[/CONFIG] | path of a folder, .csv or .npz
+    config.dataset = "cifar10"
+    config.image_size = 32  # pixels, height and width, after resizing
+    config.fit = "crop"  # crop | pad | stretch: how another shape becomes a square
+    config.channels = 0  # 1 grey, 3 RGB, 0: grey if every image is, else RGB
+    config.test_share = 0.2  # of each class, held out where the data have no test part
     config.data_source = "auto"  # auto | tfds | archive | download | npm
     config.data_dir = ""  # "": TFDS_DATA_DIR, else TFDS's default
 

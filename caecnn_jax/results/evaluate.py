@@ -82,7 +82,7 @@ def evaluate(
     SPLITS (None: what the run was validated on). Returns the files' stem and the result.
     """
     config = workdir_lib.read_config(workdir)
-    data = dataset.load(config.data_source, config.data_dir or None)
+    data = dataset.load(config)
     name = run_name(config, fold)
     variables = restore(workdir, config, name, checkpoint)
     config.do_test = True  # a fold's model may be evaluated on the test set too

@@ -23,7 +23,7 @@ from etils import epath
 
 from caecnn_jax import config as config_lib
 from caecnn_jax import errors
-from caecnn_jax.data import augment, dataset, image_files
+from caecnn_jax.data import augment, cifar, image_files, image_search
 from caecnn_jax.networks import models
 from caecnn_jax.records import workdir as workdir_lib
 from caecnn_jax.results import evaluate
@@ -75,7 +75,7 @@ class Predictor:
         self.config = config
         self.variables = list(variables)
         self.model = models.from_config(config)
-        self.class_names = dataset.CLASS_NAMES
+        self.class_names = cifar.CLASS_NAMES
 
     def outputs(self, images: np.ndarray) -> dict[str, np.ndarray]:
         """All that `forward` gives, as host arrays; raises ValueError for any other images."""
@@ -150,12 +150,15 @@ def predict(
     not be read. Raises a UserError when there is nothing to read or to predict with, or nowhere to
     write.
     """
-    paths = image_files.find(images)
+    paths, passed_over = image_search.find(images)
     predictor = load(workdir, fold, checkpoint)
     if save_reconstructions and predictor.model.cae is None:
         raise PredictError(f"--save_reconstructions: {workdir} trained no CAE to reconstruct with")
     size = config_lib.IMAGE_SIZE
-    pictures, skipped = image_files.read_all(paths, size)
+    fit, channels = predictor.config.fit, predictor.config.channels or 3
+    pictures, skipped = image_files.read_all(paths, size, fit=fit, channels=channels)
+    if passed_over:
+        logging.info("passed over: %s", image_search.in_words(passed_over))
     for one in skipped:
         logging.warning("skipped %s: %s", one["file"], one["reason"])
     pixels = [picture.pixels for picture in pictures]
@@ -188,11 +191,9 @@ def row(picture: image_files.Picture, outputs: dict[str, np.ndarray], index: int
     if "probabilities" in outputs:
         probabilities = outputs["probabilities"][index]
         top = int(probabilities.argmax())
-        result["top_class"] = dataset.CLASS_NAMES[top]
+        result["top_class"] = cifar.CLASS_NAMES[top]
         result["top_probability"] = float(probabilities[top])
-        result["probabilities"] = dict(
-            zip(dataset.CLASS_NAMES, probabilities.tolist(), strict=True)
-        )
+        result["probabilities"] = dict(zip(cifar.CLASS_NAMES, probabilities.tolist(), strict=True))
     if "reconstruction_error" in outputs:
         result["reconstruction_error"] = float(outputs["reconstruction_error"][index])
     return result
@@ -217,10 +218,16 @@ def _write_reconstructions(folder: epath.Path, rows, pixels, outputs) -> None:
     folder.mkdir(exist_ok=True)
     for index, (row, original) in enumerate(zip(rows, pixels, strict=True)):
         # Numbered, since images of different folders may have the same name.
-        path = folder / f"{index + 1:04d}-{epath.Path(row['file']).stem}.png"
+        path = folder / f"{index + 1:04d}-{shortened(epath.Path(row['file']).stem)}.png"
         png = image_files.side_by_side(original, outputs["reconstruction"][index])
         workdir_lib.write_bytes(path, png)
         row["reconstruction"] = str(path)
+
+
+def shortened(name: str, most: int = 150) -> str:
+    """The name cut to so many bytes: file systems take 255, and more is added to it."""
+    encoded = name.encode(errors="surrogateescape")
+    return name if len(encoded) <= most else encoded[:most].decode(errors="ignore")
 
 
 def _summary(rows, resized: int, skipped, folder: epath.Path, most: int = 20) -> str:

@@ -15,7 +15,7 @@ import ml_collections
 import numpy as np
 import optax
 
-from caecnn_jax.data import dataset, sampling
+from caecnn_jax.data import cifar, sampling
 from caecnn_jax.networks import models
 
 Batch = Mapping[str, jax.Array]
@@ -59,7 +59,7 @@ def make_objective(config: ml_collections.ConfigDict) -> Objective:
     """What the config minimises."""
     offsets = None
     if config.cnn.logit_adjustment:
-        prior = sampling.class_prior(config, dataset.CLASS_NAMES, dataset.CLASS_SIZE)
+        prior = sampling.class_prior(config, cifar.CLASS_NAMES, cifar.CLASS_SIZE)
         offsets = tuple((config.cnn.logit_adjustment * np.log(prior)).tolist())
     return Objective(float(config.cae.loss_weight), offsets)
 

@@ -39,7 +39,7 @@ def train_and_evaluate(
             logging.info("The run in %s is finished; there is nothing left to do.", folder)
             summary = workdir_lib.read_json(folder / "metrics.json")
         else:
-            data = data or dataset.load(config.data_source, config.data_dir or None)
+            data = data or dataset.load(config)
             with signals.listen() as request:
                 summary = train_runs(config, folder, data, request)
         if devices.is_writer() and not (folder / "report.html").exists():
