@@ -21,7 +21,7 @@ import numpy as np
 ROOT = pathlib.Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT))
 
-from caecnn_jax.data import dataset  # noqa: E402
+from caecnn_jax.data import cifar, dataset  # noqa: E402
 from caecnn_jax.networks import models  # noqa: E402
 from caecnn_jax.records import about, logs  # noqa: E402
 from caecnn_jax.training import devices, steps, train  # noqa: E402
@@ -30,7 +30,7 @@ from configs import best, default, mixed  # noqa: E402
 RESULTS = ROOT / "benchmarks" / "results"
 HELD_OUT = 500  # images of each class
 RARE = ("bird", "deer", "truck")
-LEFT = {"all": dataset.CLASS_SIZE - HELD_OUT} | dict.fromkeys(RARE, 2500)  # to train on
+LEFT = {"all": cifar.CLASS_SIZE - HELD_OUT} | dict.fromkeys(RARE, 2500)  # to train on
 REFERENCE = default.get_config()
 NO_EXPANSION = {"train_data_expansion": {}}
 # What a variation changes of best.py.
@@ -58,7 +58,7 @@ def held_out(data: dataset.Dataset) -> dataset.Dataset:
     test = np.sort(np.concatenate([one[:HELD_OUT] for one in by_class]))
     rest = np.sort(np.concatenate([one[HELD_OUT:] for one in by_class]))
     order = np.concatenate([rest, test])
-    return dataset.Dataset(data.images[order], labels[order], len(rest), data.class_names)
+    return dataset.from_arrays(data.images[order], labels[order], len(rest), data.class_names)
 
 
 def variation_config(name: str, epochs: int, seed: int):
@@ -126,7 +126,7 @@ def main() -> None:
 
     logs.to_console("INFO")
     devices.start("float32")
-    data = held_out(dataset.load("auto", None))
+    data = held_out(dataset.load(best.get_config()))
     rows = []
     for name in args.only:
         results = []

@@ -15,7 +15,7 @@ import sys
 
 import numpy as np
 
-from caecnn_jax.data import dataset, sampling
+from caecnn_jax.data import cifar, dataset, sampling
 
 PROJECT = pathlib.Path(__file__).resolve().parent.parent
 PHASES = ("warmup", "joint", "evaluate")
@@ -26,8 +26,8 @@ def random_data() -> dataset.Dataset:
     """Noise of CIFAR-10's shape, every class with as many images as there."""
     rng = np.random.default_rng(0)
     images = rng.integers(0, 256, (NUM_TRAIN + NUM_TEST, 32, 32, 3), np.uint8)
-    labels = np.arange(len(images), dtype=np.int32) % len(dataset.CLASS_NAMES)
-    return dataset.Dataset(images, labels, NUM_TRAIN, dataset.CLASS_NAMES)
+    labels = np.arange(len(images), dtype=np.int32) % len(cifar.CLASS_NAMES)
+    return dataset.from_arrays(images, labels, NUM_TRAIN, cifar.CLASS_NAMES)
 
 
 def fold_splits(config, data: dataset.Dataset) -> list[sampling.Split]:

@@ -9,15 +9,16 @@ from typing import Any, NamedTuple
 import ml_collections
 
 from caecnn_jax import errors
-from caecnn_jax.data import dataset, sampling
 
-IMAGE_SIZE, IMAGE_CHANNELS = 32, 3  # pixels, height and width
 # Far above any use, and low enough to fail here, not in memory: of a block, and of an expansion.
-MAX_CHANNELS, MAX_EXTRA = 4096, 20 * dataset.CLASS_SIZE
+MAX_CHANNELS, MAX_EXTRA = 4096, 100_000
+MAX_BATCH = 50_000  # images
 MAX_EPOCHS = 1_000_000
 MAX_IMAGE_SIZE = 1024  # pixels, height and width
 DTYPES = ("float32", "bfloat16", "float64")
 DATA_SOURCES = ("auto", "tfds", "archive", "download", "npm")
+FITS = ("crop", "pad", "stretch")
+IMBALANCES = ("none", "exp", "step")
 SCHEDULES = ("constant", "cosine")
 FORMAT = 2  # of config.json; what an earlier one holds is read by `_upgraded`
 
@@ -89,6 +90,11 @@ def _text(field: str, value) -> None:
     _check(isinstance(value, str), field, value, "must be a text")
 
 
+def _path(field: str, value) -> None:
+    ok = isinstance(value, str) and value != ""
+    _check(ok, field, value, "must be cifar10, cifar100, tfds:NAME or a path")
+
+
 def _reading(channels: int, blocks: tuple) -> tuple:
     """The blocks, the first of which takes `channels` where it says 0."""
     (channels_in, *rest), *later = blocks
@@ -133,10 +139,10 @@ def _blocks(*kinds: type, filled: Callable = _reading) -> Callable:
 def _class_counts(field: str, value) -> None:
     _check(isinstance(value, dict), field, value, "must map class names to counts")
     for name, count in value.items():
-        if name != "all":
-            _known(f"{field}.{name}", name, dataset.CLASS_NAMES, "is no class of CIFAR-10")
-        low, high = (0, MAX_EXTRA) if field.endswith("expansion") else (1, None)
-        _whole(low, high)(f"{field}.{name}", count)
+        if field.endswith("regulation"):
+            _whole(1)(f"{field}.{name}", count)
+        elif count != "largest":
+            _whole(0, MAX_EXTRA)(f"{field}.{name}", count)
 
 
 class Free(NamedTuple):
@@ -153,15 +159,14 @@ SCHEMA = {
     "only_train_cae_until": _whole(0),
     "train_data_regulation": _class_counts,
     "train_data_expansion": _class_counts,
+    "imbalance": {"type": _one_of(IMBALANCES), "factor": _number(1, 1e6)},
     "expand_for_test": _flag,
     "is_local": _flag,
-    "dataset": _text,
-    "image_size": _whole(1, MAX_IMAGE_SIZE),
-    "channels": _one_of((0, 1, 3)),
     "use_aug": _flag,
     "aug": {
         "max_angle": _number(0, 180),
         "scale_range": _scales,
+        "flip_probability": _number(0, 1),
         "max_shift": _whole(0),
         "hole_probability": _number(0, 1),
     },
@@ -191,10 +196,15 @@ SCHEMA = {
     "test_early_stopping": _flag,
     "lr_schedule": _one_of(SCHEDULES),
     "lr_ramp_epochs": _whole(0, MAX_EPOCHS),
-    "batch_size": _whole(1, 10 * dataset.CLASS_SIZE),
+    "batch_size": _whole(1, MAX_BATCH),
     "save_img_per_epoch": Free(_whole(0)),
     "seed": _whole(0, 2**32 - 1),
     "dtype": _one_of(DTYPES),
+    "dataset": Free(_path),  # a digest decides whether these are the same images
+    "image_size": _whole(1, MAX_IMAGE_SIZE),
+    "fit": _one_of(FITS),
+    "channels": _one_of((0, 1, 3)),
+    "test_share": _number(0.001, 0.9),
     "data_source": Free(_one_of(DATA_SOURCES)),
     "data_dir": Free(_text),
     "steps_per_call": Free(_whole(0)),
@@ -210,10 +220,10 @@ def validate(config: ml_collections.ConfigDict) -> None:
     _check_fields(SCHEMA, config.to_dict(), "")
     _check_parts(config)
     resolved_blocks(config, image_channels(config))
-    _check_counts(config)
 
 
-def _known(field: str, name: str, names: Iterable[str], complaint: str) -> None:
+def known(field: str, name: str, names: Iterable[str], complaint: str) -> None:
+    """Raises ConfigError, with the nearest of `names` or all of them, unless `name` is one."""
     if name not in names:
         near = difflib.get_close_matches(str(name), names, n=1)
         hint = f"did you mean {near[0]!r}?" if near else f"known are {', '.join(names)}"
@@ -223,7 +233,7 @@ def _known(field: str, name: str, names: Iterable[str], complaint: str) -> None:
 def _check_fields(schema: dict, fields, prefix: str) -> None:
     _check(isinstance(fields, dict), prefix.rstrip("."), fields, "must be a group of fields")
     for name in fields:
-        _known(f"{prefix}{name}", name, tuple(schema), "is no field of the config")
+        known(f"{prefix}{name}", name, tuple(schema), "is no field of the config")
     for name, check in schema.items():
         if name not in fields:
             raise ConfigError(f"config.{prefix}{name} is missing (configs/default.py has it)")
@@ -406,22 +416,6 @@ def _check_cnn(config, blocks: Blocks, channels: int) -> None:
     _check_chain("cnn.block_sizes", cnn, cnn[0][1] + code_channels, joined, start=2)
 
 
-def _check_counts(config) -> None:
-    for name, count in config.train_data_regulation.items():
-        field = f"train_data_regulation.{name}"
-        most = dataset.CLASS_SIZE
-        _check(count <= most, field, count, f"a class has only {most} training images")
-        kept = count // sampling.LOCAL_FRACTION if config.is_local else count
-        least = config.num_folds if config.do_cv else 1
-        reason = f"leaves {kept} images of a class, fewer than the {least} needed"
-        _check(kept >= least, field, count, reason)
-    most = dataset.CLASS_SIZE // sampling.LOCAL_FRACTION if config.is_local else dataset.CLASS_SIZE
-    if config.do_cv and config.num_folds > most:
-        raise ConfigError(
-            f"config.num_folds={config.num_folds}: must be at most {most}, the images of a class"
-        )
-
-
 def flatten(fields: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     """{"cnn": {"opt": {"lr": 1}}} as {"cnn.opt.lr": 1}; an empty group stays as it is."""
     flat = {}
@@ -475,8 +469,12 @@ def from_json(text: str) -> ml_collections.ConfigDict:
 _MEANT_BY_FORMAT_1: dict[str, Any] = {
     "dataset": "cifar10",
     "image_size": 32,
+    "fit": "stretch",
     "channels": 3,
+    "test_share": 0.2,
+    "imbalance": {"type": "none", "factor": 100.0},
     "cnn": {"head": "linear", "loss": {"name": "cross_entropy", "ldam_scale": 30.0}},
+    "aug": {"flip_probability": 0.5},
     "image_budget": 0,
     "devices_per_run": 0,
 }

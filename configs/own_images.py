@@ -1,9 +1,9 @@
 r"""Images of your own: settings that work on most small sets without thinking.
 
-Run:     python main.py --config configs/own_images.py --config.dataset=photos/ --workdir runs/photos
-Quick:   python main.py --config configs/own_images.py:quick --config.dataset=photos/ \
+Run:     python main.py --config configs/own_images.py --config.dataset=photos --workdir runs/photos
+Quick:   python main.py --config configs/own_images.py:quick --config.dataset=photos \
              --workdir runs/photos-quick
-Data:    python -m caecnn_jax.data.dataset photos/    # says what is there, without training
+Data:    python -m caecnn_jax.data.dataset photos    # says what is there, without training
 Time:    the epochs follow from the number of images (image_budget); not measured here.
 
 The networks and rates of best.py; every class is drawn as often as the largest one.

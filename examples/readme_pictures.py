@@ -25,7 +25,7 @@ from caecnn_jax.results import predict  # noqa: E402
 def reconstructions(folder: pathlib.Path, fold: str | None) -> bytes:
     """PNG of a test image of each class over its reconstruction, with what it was taken for."""
     model = predict.load(folder, fold=fold)
-    data = dataset.load(model.config.data_source, model.config.data_dir or None)
+    data = dataset.load(model.config)
     labels = data.labels[data.num_train :]
     _, firsts = np.unique(labels, return_index=True)
     images = data.images[data.num_train + firsts]

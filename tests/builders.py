@@ -5,7 +5,7 @@ import pathlib
 
 import numpy as np
 
-from caecnn_jax.data import dataset
+from caecnn_jax.data import cifar, dataset
 from configs import default
 
 PROJECT = pathlib.Path(__file__).parent.parent
@@ -45,11 +45,11 @@ def tiny_config(kind: str = "mixed", **changes):
 def make_data(per_class: int = 20, test_per_class: int = 5) -> dataset.Dataset:
     """Images that a network can tell apart: each class has a colour, and noise over it."""
     rng = np.random.default_rng(0)
-    classes = len(dataset.CLASS_NAMES)
+    classes = len(cifar.CLASS_NAMES)
     labels = np.concatenate(
         [rng.permutation(np.repeat(np.arange(classes), n)) for n in (per_class, test_per_class)]
     ).astype(np.int32)
     colours = rng.integers(0, 256, (classes, 1, 1, 3))
     noise = rng.integers(-60, 61, (len(labels), 32, 32, 3))
     images = np.clip(colours[labels] + noise, 0, 255).astype(np.uint8)
-    return dataset.Dataset(images, labels, per_class * classes, dataset.CLASS_NAMES)
+    return dataset.from_arrays(images, labels, per_class * classes, cifar.CLASS_NAMES, "tiny")

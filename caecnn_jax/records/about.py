@@ -12,7 +12,7 @@ from absl import logging
 from etils import epath
 
 from caecnn_jax import config as config_lib
-from caecnn_jax.data import cifar, dataset, sampling
+from caecnn_jax.data import augment, cifar, dataset, sampling
 from caecnn_jax.records import workdir
 
 DESCRIPTION = "dataset.json"
@@ -66,8 +66,9 @@ def read_description(folder: epath.Path) -> dataset.Description:
     Runs of format 1 have none: they are about CIFAR-10.
     """
     path = folder / DESCRIPTION
-    if not path.exists() and workdir.format_of(folder) == 1:
-        return cifar.DESCRIPTION
+    if workdir.read_format(folder) == 1:
+        statistics = augment.CIFAR10
+        return dataset.Description("cifar10", cifar.CLASS_NAMES, 32, 3, *statistics, cifar.DIGEST)
     fields = config_lib.as_tuples(workdir.read_json(path))
     try:
         return dataset.Description(**fields)

@@ -85,6 +85,11 @@ def read_config(workdir: epath.Path) -> ml_collections.ConfigDict:
         raise config_lib.ConfigError(f"{path}: {error}") from error
 
 
+def read_format(workdir: epath.Path) -> int:
+    """The format of the run's config.json, of which `read_config` makes today's."""
+    return read_json(workdir / "config.json").get("format", 1)
+
+
 def write_history(workdir: epath.Path, records: list[dict]) -> None:
     """Writes history.jsonl anew: a line a record, without its confusion matrix."""
     lines = [

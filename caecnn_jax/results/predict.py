@@ -22,7 +22,7 @@ from absl import logging
 from etils import epath
 
 from caecnn_jax import errors
-from caecnn_jax.data import augment, dataset, image_files, sampling
+from caecnn_jax.data import augment, dataset, image_files, image_search, sampling
 from caecnn_jax.networks import models
 from caecnn_jax.records import about
 from caecnn_jax.records import workdir as workdir_lib
@@ -167,8 +167,10 @@ def predict(
     not be read. Raises a UserError when there is nothing to read or to predict with, or nowhere to
     write.
     """
-    paths = image_files.find(images)
+    paths, passed_over = image_search.find(images)
     predictor = load(workdir, fold, checkpoint)
+    if passed_over:
+        logging.info("passed over: %s", image_search.in_words(passed_over))
     if save_reconstructions and predictor.model.cae is None:
         raise PredictError(f"--save_reconstructions: {workdir} trained no CAE to reconstruct with")
     size, _, channels = predictor.image_shape
@@ -247,10 +249,16 @@ def _write_reconstructions(folder: epath.Path, rows, pixels, outputs) -> None:
     folder.mkdir(exist_ok=True)
     for index, (row, original) in enumerate(zip(rows, pixels, strict=True)):
         # Numbered, since images of different folders may have the same name.
-        path = folder / f"{index + 1:04d}-{epath.Path(row['file']).stem}.png"
+        path = folder / f"{index + 1:04d}-{shortened(epath.Path(row['file']).stem)}.png"
         png = image_files.side_by_side(original, outputs["reconstruction"][index])
         workdir_lib.write_bytes(path, png)
         row["reconstruction"] = str(path)
+
+
+def shortened(name: str, most: int = 150) -> str:
+    """The name cut to so many bytes: file systems take 255, and more is added to it."""
+    encoded = name.encode(errors="surrogateescape")
+    return name if len(encoded) <= most else encoded[:most].decode(errors="ignore")
 
 
 def _summary(rows, notes: list[str], skipped, folder: epath.Path, most: int = 20) -> str:

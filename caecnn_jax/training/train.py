@@ -49,7 +49,7 @@ def train_and_evaluate(
         if finished:
             logging.info("The run in %s is finished; there is nothing left to do.", folder)
             return workdir_lib.read_json(folder / "metrics.json")
-        data = data or dataset.load(config.data_source, config.data_dir or None)
+        data = data or dataset.load(config)
         lanes = devices.lanes(config.devices_per_run)
         with signals.listen(in_step=lanes.shared) as request:
             return train_runs(config, folder, data, lanes=lanes, request=request)

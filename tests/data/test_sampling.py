@@ -8,7 +8,7 @@ import pytest
 from builders import tiny_config
 from hypothesis import strategies as st
 
-from caecnn_jax.data import dataset, sampling
+from caecnn_jax.data import cifar, sampling
 
 NAMES = ("ant", "bee", "cat")
 seeds = st.integers(0, 2**32 - 1)
@@ -144,7 +144,7 @@ def cifar_labels():
 
 
 def names_and_splits(config, labels):
-    names = dataset.CLASS_NAMES
+    names = cifar.CLASS_NAMES
     return names, *sampling.splits(config, labels, 50_000, names)
 
 

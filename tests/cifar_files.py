@@ -1,0 +1,93 @@
+"""Thirty images that pass for CIFAR-10, and the official files made of them."""
+
+import contextlib
+import hashlib
+import io
+import json
+import pickle
+import tarfile
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from caecnn_jax.data import cifar, cifar_archives
+
+SIZES = (4, 4, 4, 4, 4, 10)  # images per batch; 20 for training, 10 for testing
+
+
+@contextlib.contextmanager
+def thirty_images():
+    """Makes 30 random images pass for CIFAR-10; yields them."""
+    images = np.random.default_rng(0).integers(0, 256, (30, 32, 32, 3), np.uint8)
+    labels = np.tile(np.arange(10, dtype=np.uint8), 3)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(cifar, "NUM_TRAIN", 20)
+        patch.setattr(cifar, "NUM_TEST", 10)
+        for split, rows in (("train", slice(0, 20)), ("test", slice(20, 30))):
+            for name, array in (("images", images), ("labels", labels)):
+                digest = hashlib.sha256(array[rows].tobytes()).hexdigest()
+                patch.setitem(cifar.SHA256, f"{split} {name}", digest)
+        yield images, labels
+
+
+def batches(arrays):
+    """(name, pixels [n, 3072] channels first, labels) of each official file."""
+    start = 0
+    for name, size in zip(cifar_archives.BATCHES, SIZES, strict=True):
+        images, labels = (array[start : start + size] for array in arrays)
+        yield name, images.transpose(0, 3, 1, 2).reshape(size, 3072), labels
+        start += size
+
+
+def binary_files(arrays):
+    return {
+        name + ".bin": np.hstack([labels[:, None], pixels]).tobytes()
+        for name, pixels, labels in batches(arrays)
+    }
+
+
+def python_files(arrays, numpy_module=b"numpy.core"):
+    """As NumPy 1 wrote them: protocol 2 or 3 keeps the module names as plain text."""
+    return {
+        name: pickle.dumps(
+            {b"data": pixels, b"labels": labels.tolist(), b"batch_label": b"x"}, protocol=3
+        ).replace(b"numpy._core", numpy_module)
+        for name, pixels, labels in batches(arrays)
+    }
+
+
+def npm_files(arrays):
+    files, (images, labels) = {}, arrays
+    start = 0
+    for name, size in zip(cifar_archives.BATCHES, SIZES, strict=True):
+        png = io.BytesIO()
+        picture = images[start : start + size].reshape(size, 1024, 3)
+        Image.fromarray(picture).save(png, "PNG")
+        files[f"package/{name}.png"] = png.getvalue()
+        start += size
+    files["package/train_lables.json"] = json.dumps(labels[:20].tolist()).encode()
+    files["package/test_lables.json"] = json.dumps(labels[20:].tolist()).encode()
+    return files
+
+
+def write_tar(path, files):
+    with tarfile.open(path, "w:gz") as tar:
+        for name, data in files.items():
+            member = tarfile.TarInfo(name)
+            member.size = len(data)
+            tar.addfile(member, io.BytesIO(data))
+    return path
+
+
+def write_folder(path, files):
+    path.mkdir()
+    for name, data in files.items():
+        (path / name).write_bytes(data)
+    return path
+
+
+def assert_arrays_equal(actual, expected):
+    for a, b in zip(actual, expected, strict=True):
+        assert a.dtype == np.uint8
+        np.testing.assert_array_equal(a, b)
