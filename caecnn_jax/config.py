@@ -162,7 +162,7 @@ SCHEMA = {
     "aug": {
         "max_angle": _number(0, 180),
         "scale_range": _scales,
-        "max_shift": _whole(0),
+        "max_shift": _whole(0, MAX_IMAGE_SIZE // 2),
         "hole_probability": _number(0, 1),
     },
     "cnn": {
