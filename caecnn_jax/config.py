@@ -167,7 +167,7 @@ SCHEMA = {
         "max_angle": _number(0, 180),
         "scale_range": _scales,
         "flip_probability": _number(0, 1),
-        "max_shift": _whole(0),
+        "max_shift": _whole(0, MAX_IMAGE_SIZE // 2),
         "hole_probability": _number(0, 1),
     },
     "cnn": {

@@ -57,6 +57,114 @@ def test_the_code_halves_with_each_encoder_block(blocks):
     assert config_lib.code_resolution(config) == 32 // 2**blocks
 
 
+OPEN = {
+    "cae.enc_block_sizes": ((0, 2),),
+    "cae.dec_block_sizes": ((2, 0),),
+    "cnn.input_resolution": 0,
+}
+ALL_OPEN = {
+    "cae": OPEN,
+    "cnn": OPEN | {"cnn.block_sizes": ((0, 4, True), (4, 6, True))},
+    "code": OPEN | {"cnn.block_sizes": ((0, 4, False), (4, 6, True))},
+    "mixed": OPEN | {"cnn.block_sizes": ((0, 4, True), (6, 6, True))},
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(("size", "channels"), [(28, 1), (64, 3), (4, 0), (1024, 0)])
+def test_zeros_stand_for_what_is_read(kind, size, channels):
+    config = tiny_config(kind, dataset="/photos", image_size=size, channels=channels)
+    config.aug.max_shift = 0
+    config.update_from_flattened_dict(ALL_OPEN[kind])
+    config_lib.validate(config)
+    assert config_lib.image_channels(config) == channels  # 0: the data decide
+    blocks = config_lib.resolved_blocks(config, channels or 1)
+    assert blocks.encoder == ((channels or 1, 2),)
+    assert blocks.decoder == ((2, channels or 1),)
+    if kind != "cae":
+        assert blocks.cnn[0][0] == (2 if kind == "code" else channels or 1)
+        assert blocks.input_resolution == (size // 2 if kind == "code" else size)
+
+
+@pytest.mark.parametrize(
+    ("changes", "wanted"),
+    [
+        ({"dataset": "cifar10"}, 3),
+        ({"dataset": "cifar10", "channels": 1}, 1),
+        ({"dataset": "/photos"}, 3),  # the tiny config's blocks say 3
+        ({"dataset": "/photos", "channels": 1}, 1),
+        ({"dataset": "/photos", "cae.enc_block_sizes": ((1, 2),)}, 1),
+        ({"dataset": "/photos", "cae.enc_block_sizes": ((0, 2),)}, 3),
+        ({"dataset": "/photos"} | ALL_OPEN["mixed"], 0),
+    ],
+)
+def test_the_channels_that_a_config_tells(changes, wanted):
+    config = tiny_config("mixed")
+    config.update_from_flattened_dict(changes)
+    assert config_lib.image_channels(config) == wanted
+
+
+FOUR = {
+    "cae.enc_block_sizes": ((3, 2), (2, 2)),
+    "cae.dec_block_sizes": ((2, 2), (2, 3)),
+    "cnn.input_resolution": 0,
+}
+
+
+@pytest.mark.parametrize(
+    ("kind", "size", "changes", "message"),
+    [
+        ("cae", 31, {}, "1 block halves the 31 pixels too often.*image_size=30 or 32 would do"),
+        ("cae", 30, FOUR, "2 blocks halve the 30 .*most 1 are.*image_size=28 or 32 would do"),
+        ("cae", 3, FOUR, "image_size=4 would do"),
+        ("cnn", 30, {}, "block 2 cannot pool 15x15 pixels.*image_size=28 or 32 would do"),
+        ("mixed", 30, {}, "block 2 cannot pool 15x15 pixels.*image_size=28 or 32 would do"),
+        # The encoder halves, and then the CNN once more what it reads.
+        ("code", 30, {}, "block 2 cannot pool 15x15 pixels.*image_size=28 or 32 would do"),
+        ("code", 28, FOUR, "block 2 cannot pool 7x7 pixels.*image_size=24 or 32 would do"),
+        ("code", 1023, FOUR, "2 blocks halve the 1023 pixels.*image_size=1016 or 1024 would do"),
+    ],
+)
+def test_a_size_that_cannot_be_halved_is_told_with_those_that_can(kind, size, changes, message):
+    config = tiny_config(kind, image_size=size)
+    config.cnn.input_resolution = 0
+    config.aug.max_shift = 0
+    config.update_from_flattened_dict(changes)
+    with pytest.raises(config_lib.ConfigError, match=message):
+        config_lib.validate(config)
+    for near in message.split("image_size=")[1].removesuffix(" would do").split(" or "):
+        config.image_size = int(near)
+        config_lib.validate(config)
+
+
+def test_more_halvings_than_any_size_has_leave_one_remedy():
+    config = tiny_config("cae")
+    config.cae.enc_block_sizes = ((3, 2), *[(2, 2)] * 10)
+    with pytest.raises(config_lib.ConfigError, match=r"11 blocks.*; use fewer blocks"):
+        config_lib.validate(config)
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "message"),
+    [
+        ("image_size", 0, "must be a whole number from 1 to 1024"),
+        ("image_size", 1025, "must be a whole number from 1 to 1024"),
+        ("channels", 2, "must be one of 0, 1, 3"),
+        ("channels", True, "must be one of 0, 1, 3"),
+        ("cnn.block_sizes", ((3, 4, True), (0, 6, True)), "first perhaps 0 for the image's"),
+        ("cnn.block_sizes", ((0, 0, True),), "first perhaps 0 for the image's"),
+        ("cae.dec_block_sizes", ((0, 3),), "last perhaps 0 for the image's"),
+        ("cnn.loss.name", "ldam", 'cnn.head=.*takes its margins from cosines: must be "cosine"'),
+    ],
+)
+def test_what_own_images_cannot_be_is_said(field, value, message):
+    config = tiny_config("mixed")
+    with config.ignore_type():
+        config.update_from_flattened_dict({field: value})
+    with pytest.raises(config_lib.ConfigError, match=message):
+        config_lib.validate(config)
+
+
 def test_a_config_survives_json():
     config = tiny_config("mixed")
     back = config_lib.from_json(config_lib.to_json(config))
@@ -100,7 +208,7 @@ def test_a_learning_rate_that_no_float_can_hold_is_a_config_error(value):
         ("aug.scale_range", (1.2, 0.8), "must be low and high"),
         ("aug.scale_range", (0.0, 1.0), "must be low and high"),
         ("aug.scale_range", 1.0, "must be low and high"),
-        ("aug.max_shift", 2.5, "must be a whole number from 0 to 16"),
+        ("aug.max_shift", 2.5, "must be a whole number"),
         ("aug.max_shift", 17, "must be a whole number from 0 to 16"),
         ("aug.hole_probability", 1.1, "must be a number from 0 to 1"),
         ("lr_schedule", "linear", "must be one of constant, cosine"),

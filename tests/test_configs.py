@@ -92,7 +92,6 @@ def test_an_unknown_argument_is_a_value_error(name):
                 "use_cae": True,
                 "only_train_cae_until": 50,
                 "train_data_expansion": MORE,
-                "cnn.input_resolution": 16,
                 "cnn.block_sizes": ((6, 32, False), (32, 64, True), (64, 128, True)),
             },
         ),

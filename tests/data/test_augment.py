@@ -17,7 +17,7 @@ pytestmark = pytest.mark.usefixtures("quick_compilation")
 # Compiled: op by op these tests would take several times as long.
 draw = jax.jit(augment.draw, static_argnums=(1, 2, 3, 4))
 affine = jax.jit(augment.affine)
-augmented = jax.jit(augment.augment)
+augmented = jax.jit(augment.augment, static_argnames=("statistics", "dtype"))
 DATA = pathlib.Path(__file__).parents[1] / "golden"
 SIZE = 32
 
@@ -196,3 +196,43 @@ def test_the_result_has_the_dtype_asked_for(images, dtype):
         functools.partial(augment.augment, dtype=jnp.dtype(dtype)), images, draws(8)
     )
     assert (result.dtype, result.shape) == (jnp.dtype(dtype), images.shape)
+
+
+GREY = augment.Statistics(mean=(0.286,), std=(0.353,))
+
+
+def test_statistics_of_other_data_normalise_and_are_undone():
+    every_value = jnp.arange(256, dtype=jnp.uint8)[:, None]
+    normal = augment.normalize(every_value, GREY)
+    wanted = (np.arange(256)[:, None] / 255 - 0.286) / 0.353
+    np.testing.assert_allclose(normal, wanted, atol=2e-6)
+    assert np.array_equal(augment.denormalize(normal, GREY), every_value)
+
+
+def test_the_default_statistics_are_those_of_cifar_10(images):
+    assert augment.CIFAR10 == (augment.MEAN, augment.STD)
+    wanted = (np.asarray(images) / 255 - augment.MEAN) / augment.STD
+    np.testing.assert_allclose(augment.normalize(images), wanted, atol=2e-6)
+
+
+@pytest.mark.parametrize("function", [augment.normalize, augment.denormalize])
+def test_statistics_of_another_number_of_channels_are_refused(images, function):
+    with pytest.raises(ValueError, match="images of 1 channels, but statistics of 3"):
+        function(images[..., :1])
+    with pytest.raises(ValueError, match="images of 3 channels, but statistics of 1"):
+        function(images, GREY)
+
+
+def test_a_grey_image_is_augmented_as_each_channel_of_a_coloured_one(images):
+    drawn = draws(8)
+    assert drawn.hole.any()
+    thrice = jnp.repeat(images[..., :1], 3, axis=-1)
+    colours = augment.Statistics(mean=GREY.mean * 3, std=GREY.std * 3)
+    grey = augmented(images[..., :1], drawn, GREY)
+    assert grey.shape == (8, SIZE, SIZE, 1)
+    wanted = augmented(thrice, drawn, colours)
+    np.testing.assert_allclose(grey, wanted[..., :1], atol=1e-5)
+    np.testing.assert_allclose(grey, wanted[..., 2:], atol=1e-5)
+    # Holes are grey of the data's mean, 0 after normalisation, not black.
+    hole = np.asarray(augment.hole_mask(drawn, SIZE, SIZE))
+    assert (np.asarray(grey)[hole] == 0).all()

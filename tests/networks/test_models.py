@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 from builders import KINDS, tiny_config
 
+from caecnn_jax import config as config_lib
+from caecnn_jax.data import dataset
 from caecnn_jax.networks import models
 from caecnn_jax.training import steps
 from configs import cae, cnn, code, mixed
@@ -219,5 +221,102 @@ def test_bfloat16_computes_low_and_keeps_its_parameters_high():
     assert {leaf.dtype for leaf in jax.tree.leaves(updates)} == {jnp.dtype("float32")}
 
 
-def test_leaky_relu_keeps_a_fifth_of_what_is_negative():
-    np.testing.assert_allclose(models.leaky_relu(jnp.array([-5.0, 0.0, 5.0])), [-1.0, 0.0, 5.0])
+def own_config(kind, size, channels, **changes):
+    """A tiny config for images of another size, its blocks open to any number of channels."""
+    config = tiny_config(kind, image_size=size, channels=channels, **changes)
+    config.cae.enc_block_sizes, config.cae.dec_block_sizes = ((0, 2),), ((2, 0),)
+    config.cnn.input_resolution = 0
+    (_, *first), *later = config.cnn.block_sizes
+    config.cnn.block_sizes = ((0, *first), *later)
+    return config
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(
+    ("size", "channels", "classes"), [(28, 1, 10), (8, 3, 2), (36, 1, 1000), (96, 3, 5)]
+)
+def test_networks_for_other_images(kind, size, channels, classes):
+    config = own_config(kind, size, channels)
+    config_lib.validate(config)
+    model = models.from_config(config, num_classes=classes, channels=channels)
+    assert model.image_shape == (size, size, channels)
+    image = jax.ShapeDtypeStruct((2, *model.image_shape), jnp.float32)
+    variables = jax.eval_shape(model.init, jax.random.key(0), image)
+    outputs = jax.eval_shape(model.apply, variables, image)
+    wanted = {"code": (2, size // 2, size // 2, 2), "reconstruction": image.shape}
+    wanted = {} if kind == "cnn" else wanted
+    wanted |= {} if kind == "cae" else {"logits": (2, classes)}
+    assert {name: out.shape for name, out in vars(outputs).items() if out is not None} == wanted
+    state = jax.eval_shape(lambda key: steps.create_state(model, config, key), jax.random.key(0))
+    assert shapes_of(state.params) == shapes_of(variables["params"])
+
+
+def test_a_cnn_without_pooling_reads_images_of_an_odd_size():
+    blocks = ((0, 2, False), (2, 3, False))
+    config = tiny_config("cnn", image_size=7, channels=1, cnn={"block_sizes": blocks})
+    config_lib.validate(config)
+    model = models.from_config(config, num_classes=3)
+    images = np.random.default_rng(0).normal(size=(2, 7, 7, 1)).astype(np.float32)
+    variables = steps.create_state(model, config, jax.random.key(0)).variables
+    assert variables["params"]["cnn"]["dense"]["kernel"].shape == (7 * 7 * 3, 3)
+    assert np.isfinite(model.apply(variables, images).logits).all()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_of_cifar_10_everything_is_known(kind):
+    model = models.from_config(tiny_config(kind))
+    assert model.image_shape == (32, 32, 3)
+    if model.cnn is not None:
+        assert model.cnn.num_classes == 10
+
+
+def test_what_the_config_leaves_open_comes_from_its_data_set(monkeypatch):
+    class Listing:
+        class_names = ("cat", "dog", "fox")
+
+    class Loaded:
+        images = np.zeros((4, 28, 28, 1), np.uint8)
+
+    monkeypatch.setattr(dataset, "open_source", lambda config: Listing, raising=False)
+    monkeypatch.setattr(dataset, "load", lambda config: Loaded)
+    config = own_config("mixed", 28, 0, dataset="/photos")
+    model = models.from_config(config)
+    assert model.image_shape == (28, 28, 1)
+    assert model.cnn.num_classes == 3
+    # What is given, or told by the config, is not looked up.
+    monkeypatch.delattr(dataset, "open_source")
+    monkeypatch.delattr(dataset, "load")
+    assert models.from_config(config, num_classes=7, channels=3).image_shape == (28, 28, 3)
+    config.channels = 3
+    assert models.from_config(config, num_classes=7).cnn.num_classes == 7
+    assert models.from_config(own_config("cae", 28, 1, dataset="/photos")).cnn is None
+
+
+def test_blocks_of_other_channels_than_the_images_are_a_config_error():
+    config = tiny_config("mixed", dataset="/photos")
+    message = r"enc_block_sizes=.*takes 3 channels, but the image has 1; 0 stands for the image's"
+    with pytest.raises(config_lib.ConfigError, match=message):
+        models.from_config(config, num_classes=10, channels=1)
+
+
+@pytest.mark.parametrize(("loss", "scale"), [("ldam", 1.0), ("cross_entropy", 20.0)])
+def test_only_ldam_multiplies_the_cosines_itself(loss, scale):
+    changes = {"head": "cosine", "loss": {"name": loss, "ldam_scale": 20.0}}
+    config = tiny_config("cnn", cnn=changes)
+    config_lib.validate(config)
+    assert models.from_config(config).cnn.cosine_scale == scale
+
+
+@pytest.mark.parametrize("kind", ["cae", "cnn", "code"])
+def test_first_maps_are_what_the_first_convolution_makes(kind):
+    config = tiny_config(kind)
+    model = models.from_config(config)
+    variables = steps.create_state(model, config, jax.random.key(0)).variables
+
+    def both(model, images):
+        part = model.cae.encoder if kind == "cae" else model.cnn
+        x = images if kind != "code" else model.cae(images)[0]
+        return part(x), part.from_first_maps(part.convs[0](x))
+
+    whole, in_two = model.apply(variables, IMAGES, method=both)
+    np.testing.assert_array_equal(whole, in_two)

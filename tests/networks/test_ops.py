@@ -40,21 +40,40 @@ def assert_same(function, *inputs, tolerance):
             np.testing.assert_allclose(one, other, rtol=0, atol=tolerance * max(scale, 1e-30))
 
 
-@pytest.mark.parametrize("batch", BATCH_SIZES)
 @pytest.mark.parametrize(
-    ("size", "channels_in", "channels_out"), [(8, 3, 7), (4, 6, 5), (3, 2, 1), (4, 9, 2)]
+    ("shape", "channels_out"),
+    [
+        ((8, 8, 10, 3), 7),
+        ((5, 4, 6, 6), 5),
+        ((1, 4, 6, 9), 2),
+        ((5, 3, 5, 2), 1),
+        ((5, 6, 8, 1), 4),  # grey, columns in pairs
+        ((1, 5, 7, 1), 3),  # grey, of odd width
+        ((8, 7, 2, 1), 1),
+        ((5, 1, 1, 3), 2),
+        ((1, 1, 4, 8), 2),
+    ],
 )
-def test_conv3x3_is_the_plain_one(dtype, batch, size, channels_in, channels_out):
-    x = normal(dtype, batch, size, size + 2, channels_in)
-    kernel = normal(dtype, 3, 3, channels_in, channels_out, seed=1)
+def test_conv3x3_is_the_plain_one(dtype, shape, channels_out):
+    x = normal(dtype, *shape)
+    kernel = normal(dtype, 3, 3, shape[-1], channels_out, seed=1)
     assert_same(ops.conv3x3, x, kernel, tolerance=TOLERANCE[dtype])
 
 
-@pytest.mark.parametrize("batch", BATCH_SIZES)
-@pytest.mark.parametrize(("size", "channels_in", "channels_out"), [(4, 6, 3), (1, 2, 5)])
-def test_conv_transpose_is_the_plain_one(dtype, batch, size, channels_in, channels_out):
-    x = normal(dtype, batch, size, size + 1, channels_in)
-    kernel = normal(dtype, 4, 4, channels_in, channels_out, seed=1)
+@pytest.mark.parametrize(
+    ("shape", "channels_out"),
+    [
+        ((8, 4, 5, 6), 3),
+        ((5, 1, 2, 2), 5),
+        ((5, 7, 7, 6), 1),
+        ((8, 3, 4, 1), 1),
+        ((1, 1, 1, 1), 3),
+        ((1, 2, 1, 9), 1),
+    ],
+)
+def test_conv_transpose_is_the_plain_one(dtype, shape, channels_out):
+    x = normal(dtype, *shape)
+    kernel = normal(dtype, 4, 4, shape[-1], channels_out, seed=1)
     assert_same(ops.conv_transpose4x4, x, kernel, tolerance=TOLERANCE[dtype])
 
 
@@ -66,9 +85,9 @@ def test_conv_transpose_is_jaxs(dtype):
         np.testing.assert_allclose(found, expected, atol=TOLERANCE[dtype] * 10)
 
 
-@pytest.mark.parametrize("batch", BATCH_SIZES)
-def test_max_pool_is_the_plain_one(dtype, batch):
-    x = normal(dtype, batch, 6, 8, 3)
+@pytest.mark.parametrize("shape", [(8, 6, 8, 3), (1, 2, 2, 1), (5, 14, 2, 1), (1, 2, 10, 5)])
+def test_max_pool_is_the_plain_one(dtype, shape):
+    x = normal(dtype, *shape)
     assert_same(ops.max_pool, x, tolerance=0)
 
 
@@ -88,12 +107,20 @@ def test_add_bias_is_the_plain_one(dtype, batch):
     np.testing.assert_array_equal(ops.add_bias(x, bias, plain=False), x + bias[None, None, None])
 
 
-@pytest.mark.parametrize("batch", BATCH_SIZES)
-@pytest.mark.parametrize("masked", [False, True])
-def test_batch_norm_is_the_plain_one(dtype, batch, masked):
-    x = normal(dtype, batch, 4, 6, 3, seed=9) + 0.5
-    scale, bias = normal(dtype, 3, seed=1), normal(dtype, 3, seed=2)
-    mask = jnp.arange(batch) % 3 != 1 if masked else None
+MASKS = {
+    "none": lambda index: None,
+    "some": lambda index: index % 3 != 1,
+    "one image": lambda index: index == 0,
+}
+
+
+@pytest.mark.parametrize("masked", MASKS)
+@pytest.mark.parametrize("shape", [(8, 4, 6, 3), (1, 4, 6, 3), (5, 5, 7, 1), (5, 3, 1, 2)])
+def test_batch_norm_is_the_plain_one(dtype, masked, shape):
+    batch, *_, channels = shape
+    x = normal(dtype, *shape, seed=9) + 0.5
+    scale, bias = normal(dtype, channels, seed=1), normal(dtype, channels, seed=2)
+    mask = MASKS[masked](jnp.arange(batch))
 
     def norm(x, scale, bias, plain):
         return ops.batch_norm(x, mask, scale, bias, plain)
@@ -101,7 +128,7 @@ def test_batch_norm_is_the_plain_one(dtype, batch, masked):
     assert_same(norm, x, scale, bias, tolerance=TOLERANCE[dtype] * 10)
     y, *moments = norm(x, scale, bias, plain=False)
     x, scale, bias = (np.asarray(v, np.float64) for v in (x, scale, bias))
-    valid = x[np.asarray(mask)] if masked else x
+    valid = x if mask is None else x[np.asarray(mask)]
     mean, variance = valid.mean((0, 1, 2)), valid.var((0, 1, 2))
     for found, expected in zip(moments, (mean, variance), strict=True):
         np.testing.assert_allclose(found, expected, rtol=TOLERANCE[dtype] * 10)

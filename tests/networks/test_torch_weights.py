@@ -12,8 +12,9 @@ KEY = jax.random.key(0)
 
 
 def variables_of(config):
-    """Random arrays in the shapes of the config's model."""
-    shapes = jax.eval_shape(models.from_config(config).init, KEY, np.zeros((1, 32, 32, 3)))
+    """Random arrays in the shapes of the config's model, of 7 classes but for CIFAR-10."""
+    model = models.from_config(config, num_classes=None if config.dataset == "cifar10" else 7)
+    shapes = jax.eval_shape(model.init, KEY, np.zeros((1, *model.image_shape)))
     rng = np.random.default_rng(0)
     return jax.tree.map(lambda leaf: rng.normal(size=leaf.shape), shapes)
 
@@ -27,9 +28,21 @@ def one_mixed_block():
     return tiny_config("mixed", cnn={"block_sizes": ((3, 4, True),)})
 
 
+def grey(kind):
+    """For grey images of 28x28 pixels; the blocks leave the channels open."""
+    config = tiny_config(kind, dataset="/photos", image_size=28, channels=1)
+    config.cae.enc_block_sizes, config.cae.dec_block_sizes = ((0, 2),), ((2, 0),)
+    (_, *first), *later = config.cnn.block_sizes
+    config.cnn.block_sizes, config.cnn.input_resolution = ((0, *first), *later), 0
+    return config
+
+
 CONFIGS = {kind: tiny_config(kind) for kind in KINDS} | {
     "deeper cae": deeper_cae(),
     "one mixed block": one_mixed_block(),
+    "cosine": tiny_config("mixed", cnn={"head": "cosine"}),
+    "odd": tiny_config("cnn", image_size=6, cnn={"block_sizes": ((3, 4, True), (4, 5, False))}),
+    **{f"grey {kind}": grey(kind) for kind in KINDS},
 }
 
 
@@ -57,6 +70,37 @@ def test_the_names_and_shapes_are_the_references():
     assert torch_weights.to_torch(variables_of(CONFIGS["cnn"]), CONFIGS["cnn"]).keys() >= {
         "main.0.weight", "main.3.running_mean", "main.4.bias", "main.7.weight", "main.9.weight",
     }  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_arrays_tell_classes_and_channels(kind):
+    config = CONFIGS[f"grey {kind}"]
+    state_dict = torch_weights.to_torch(variables_of(config), config)
+    config = config.copy_and_resolve_references()
+    config.channels = 0  # nothing but the arrays says so now: there is no such data set
+    params = torch_weights.from_torch(state_dict, config)["params"]
+    if kind != "code":
+        part = params["cnn"] if kind == "cnn" else params["cae"]["encoder"]
+        assert part["conv_1"]["kernel"].shape[2] == 1
+    if kind != "cae":
+        assert params["cnn"]["dense"]["kernel"].shape == (6 * 7 * 7, 7)
+
+
+def test_a_cosine_head_has_no_bias():
+    config = CONFIGS["cosine"]
+    state_dict = torch_weights.to_torch(variables_of(config), config)
+    assert "cnn.linear.bias" not in state_dict
+    with pytest.raises(config_lib.ConfigError, match=r"hold 'cnn\.linear\.bias', which"):
+        torch_weights.from_torch(state_dict | {"cnn.linear.bias": np.zeros(10)}, config)
+
+
+def test_weights_of_too_few_dimensions_are_a_config_error():
+    config = CONFIGS["mixed"]
+    state_dict = torch_weights.to_torch(variables_of(config), config)
+    for name in ("cae.encoder.0.weight", "cnn.linear.weight"):
+        flat = state_dict | {name: np.zeros(3)}
+        with pytest.raises(config_lib.ConfigError, match=rf"'{name}' has shape \(3,\)"):
+            torch_weights.from_torch(flat, config)
 
 
 def test_the_dense_layer_reads_channels_first():
@@ -104,7 +148,9 @@ def test_a_shape_that_disagrees_is_a_config_error(kind):
     state_dict = torch_weights.to_torch(variables_of(config), config)
     for name, array in state_dict.items():
         wider = state_dict | {name: np.concatenate([array, array])}
-        with pytest.raises(config_lib.ConfigError, match=f"{name}.* shape"):
+        # The dense layer's weight tells how many classes there are: its bias then disagrees.
+        wrong = name.replace("weight", "bias") if array.ndim == 2 else name
+        with pytest.raises(config_lib.ConfigError, match=f"{wrong}.* shape"):
             torch_weights.from_torch(wider, config)
 
 
