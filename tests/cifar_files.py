@@ -91,3 +91,30 @@ def assert_arrays_equal(actual, expected):
     for a, b in zip(actual, expected, strict=True):
         assert a.dtype == np.uint8
         np.testing.assert_array_equal(a, b)
+
+
+def files_100(images, fine, coarse, version, num_train):
+    """The official files of CIFAR-100 with these images and labels, "binary" or "python"."""
+    pixels = images.transpose(0, 3, 1, 2).reshape(len(images), 3072)
+    names = {
+        f"{grain}_label_names": [f"{grain}_{k}" for k in range(labels.max() + 1)]
+        for grain, labels in (("fine", fine), ("coarse", coarse))
+    }
+    rows = {"train": slice(0, num_train), "test": slice(num_train, None)}
+    if version == "binary":
+        records = np.hstack([coarse[:, None], fine[:, None], pixels]).astype(np.uint8)
+        files = {f"{split}.bin": records[part].tobytes() for split, part in rows.items()}
+        return files | {f"{name}.txt": "\n".join(each).encode() for name, each in names.items()}
+    files = {
+        split: pickle.dumps(
+            {
+                b"data": pixels[part],
+                b"fine_labels": fine[part].tolist(),
+                b"coarse_labels": coarse[part].tolist(),
+            },
+            protocol=3,
+        )
+        for split, part in rows.items()
+    }
+    meta = {name.encode(): [one.encode() for one in each] for name, each in names.items()}
+    return files | {"meta": pickle.dumps(meta, protocol=3)}

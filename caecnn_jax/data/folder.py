@@ -60,12 +60,14 @@ def _parts(
     folder: pathlib.Path, passed_over: collections.Counter[str]
 ) -> list[tuple[str, pathlib.Path]]:
     """The folders of classes, each with the part that its images belong to, TRAIN or TEST."""
-    inside = entries(folder, passed_over)
+    ignored: collections.Counter[str] = collections.Counter()
+    inside = entries(folder, ignored)
     folders = [path for path in inside if path.is_dir()]
     named = [(SPLIT_NAMES[path.name.lower()], path) for path in folders if _names_split(path)]
     trains = [path for split, path in named if split == TRAIN]
     if any(_holds_folders(path) for path in trains):
         _pass_over_files(inside, passed_over)
+        passed_over += ignored
         passed_over[BESIDE] += len(folders) - len(named)
         return [(TEST if split == TEST else TRAIN, path) for split, path in named]
     if any(split != TRAIN for split, _ in named) or (trains and len(folders) == 1):

@@ -66,12 +66,13 @@ def open_folder(folder: pathlib.Path, name: str, label: str = "label") -> listin
     if not train:
         raise DataError(f"{folder}: has no split train, but {', '.join(info.splits)}")
     # Records are shuffled on disk; their ids, where they have any, tell the official order.
-    places, labels, sizes = [], [], []
-    for splits in (train, test):
-        found = [_labels(info, split, label) for split in splits]
-        places += [place + sum(map(len, places)) for place, _ in found]
-        labels += [part for _, part in found]
-        sizes.append(sum(len(part) for _, part in found))
+    places, labels, num_train, start = [], [], 0, 0
+    for split in [*train, *test]:
+        place, part = _labels(info, split, label)
+        places.append(place + start)
+        labels.append(part)
+        start += len(part)
+        num_train += len(part) if split in train else 0
     order, labels = np.concatenate(places), np.concatenate(labels)
     if labels.min() < 0:
         raise DataError(f"{folder}: {(labels < 0).sum()} of its images have no {label}")
@@ -81,7 +82,7 @@ def open_folder(folder: pathlib.Path, name: str, label: str = "label") -> listin
         return _read(shards, info.features, order[wanted], form, str(folder))
 
     return listing.of_labels(
-        name, class_names, labels, sizes[0], read, [name, label, *map(_file_mark, shards)]
+        name, class_names, labels, num_train, read, [name, label, *map(_file_mark, shards)]
     )
 
 
@@ -113,10 +114,11 @@ def read_info(folder: pathlib.Path):
 def _class_names(features, folder: pathlib.Path, label: str) -> list[str]:
     import tensorflow_datasets as tfds
 
-    image = features.get("image") if isinstance(features, tfds.features.FeaturesDict) else None
+    parts = dict(features) if isinstance(features, tfds.features.FeaturesDict) else {}
+    image = parts.get("image")
     if not isinstance(image, tfds.features.Image) or image.np_dtype != np.uint8:
         raise DataError(f"{folder}: has no feature 'image' of uint8: it is no classification set")
-    if not isinstance(features.get(label), tfds.features.ClassLabel):
+    if not isinstance(parts.get(label), tfds.features.ClassLabel):
         raise DataError(f"{folder}: has no feature {label!r} that is a class")
     return features[label].names
 

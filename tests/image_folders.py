@@ -1,0 +1,57 @@
+"""Small folders of real image files, with what people's folders have in them."""
+
+import pathlib
+import unicodedata
+
+import numpy as np
+from image_cases import halves
+from PIL import Image
+
+
+def picture(seed: int, size=(40, 30)) -> Image.Image:
+    """A smooth picture of its own for each seed."""
+    levels = np.random.default_rng(seed).integers(0, 256, (3, 4, 3), np.uint8)
+    return Image.fromarray(levels).resize(size, Image.Resampling.BICUBIC)
+
+
+def plain(folder: pathlib.Path, each: int = 4, classes=("cat", "dog")) -> pathlib.Path:
+    """CLASS/N.png, all different."""
+    for number, name in enumerate(classes):
+        (folder / name).mkdir(parents=True)
+        for index in range(each):
+            picture(100 * number + index).save(folder / name / f"{index}.png")
+    return folder
+
+
+def odd(folder: pathlib.Path) -> pathlib.Path:
+    """Classes 2, 10 and Bär of six images each, and everything that must not be taken for one."""
+    for number, name in enumerate(("10", "2", unicodedata.normalize("NFD", "Bär"))):
+        below = folder / name
+        (below / "more" / "deep").mkdir(parents=True)
+        picture(number).save(below / "a photo.png")
+        picture(10 + number, (64, 64)).save(below / "ärger.jpg", quality=95)
+        picture(20 + number, (30, 60)).save(below / "more" / "b.WEBP", lossless=True)
+        frames = [picture(30 + number), picture(40 + number)]
+        frames[0].save(below / "more" / "deep" / "c.gif", save_all=True, append_images=frames[1:])
+        picture(50 + number).save(below / "d.jfif", "JPEG")
+        picture(60 + number).save(below / "e.tiff")
+    outside = folder.parent / "elsewhere"
+    outside.mkdir()
+    picture(70).save(outside / "linked.bmp")
+    (folder / "2" / "link").symlink_to(outside)
+    (folder / "2" / "link.png").symlink_to(outside / "linked.bmp")
+    (folder / "2" / "loop").symlink_to(folder)
+    (folder / "10" / "broken link.png").symlink_to(folder / "nothing")
+    (folder / "10" / "album.jpg").mkdir()
+    picture(71).save(folder / "10" / "album.jpg" / "f.png")
+    (folder / "10" / "._a photo.png").write_bytes(b"\0\5\x16\7")  # AppleDouble
+    (folder / "10" / ".ipynb_checkpoints").mkdir()
+    halves().save(folder / "10" / ".ipynb_checkpoints" / "a photo-checkpoint.png")
+    (folder / "10" / "Thumbs.db").write_bytes(b"\xd0\xcf")
+    (folder / "10" / "notes.txt").write_text("none")
+    (folder / "2" / "broken.png").write_bytes(b"\x89PNG\r\n\x1a\n cut")
+    (folder / "README.md").write_text("of somebody")
+    halves().save(folder / "logo.png")
+    (folder / ".DS_Store").write_bytes(b"Bud1")
+    (folder / "empty").mkdir()
+    return folder
