@@ -18,7 +18,7 @@ class Reliability(TypedDict):
 
 
 def error_from_bins(images: np.ndarray, confidence: np.ndarray, correct: np.ndarray) -> float:
-    """`metrics.calibration_error` from each bin's images, its sum of confidence, and its right ones."""
+    """`metrics.calibration_error` from each bin's images, summed confidence and right images."""
     gaps = np.abs(np.asarray(correct, np.float64) - np.asarray(confidence, np.float64))
     return float(gaps.sum() / max(np.sum(images), 1))
 
