@@ -33,6 +33,9 @@ class Loss(NamedTuple):
         return bool(self.name == "ldam" or self.class_weights != "none" or self.logit_adjustment)
 
 
+CROSS_ENTROPY = Loss()
+
+
 def masked_mean(values: jax.Array, mask: jax.Array) -> jax.Array:
     """Mean over the images where `mask` bool [B] is True, of values float [B]; 0 if there is none.
 
@@ -213,24 +216,22 @@ def post_hoc(
 def calibration_sums(
     logits: jax.Array, labels: jax.Array, mask: jax.Array, num_bins: int = NUM_BINS
 ) -> dict[str, jax.Array]:
-    """What NLL and calibration error are reckoned from, sums over the images where `mask` [B].
+    """What the calibration error is reckoned from, sums over the images where `mask` [B].
 
-    {"nll": float [], "bin_images": int32 [bins], "bin_correct": int32 [bins], "bin_confidence":
-    float [bins]}: the images by the greatest probability of their softmax, in `num_bins` bins of
+    {"bin_images": int32 [bins], "bin_correct": int32 [bins], "bin_confidence": float [bins]}: the
+    images by the greatest probability of their softmax, in `num_bins` bins of
     equal width, of which each holds its upper end; among them the right ones; the sum of those
     probabilities. `calibration.error_from_bins` takes it from here.
     """
     logits = _wide(logits)
-    nll = cross_entropy(logits, labels)
     confidence = jnp.exp(logits.max(axis=-1) - jax.nn.logsumexp(logits, axis=-1))
     index = jnp.clip(jnp.ceil(confidence * num_bins).astype(jnp.int32) - 1, 0, num_bins - 1)
     correct = mask & (logits.argmax(axis=-1) == labels)
     zeros = jnp.zeros(num_bins, jnp.int32)
     return {
-        "nll": jnp.where(mask, nll, 0).sum(),
         "bin_images": zeros.at[index].add(mask.astype(jnp.int32)),
         "bin_correct": zeros.at[index].add(correct.astype(jnp.int32)),
-        "bin_confidence": zeros.astype(nll.dtype).at[index].add(jnp.where(mask, confidence, 0)),
+        "bin_confidence": zeros.astype(logits.dtype).at[index].add(jnp.where(mask, confidence, 0)),
     }
 
 

@@ -12,8 +12,7 @@ from caecnn_jax.results import calibration, groups
 
 LOSSES = ("loss_cae", "loss_cnn")
 # What a record's "valid" and a result hold as plain numbers, in the order of tables.
-FIGURES = ("accuracy", "balanced_accuracy", "macro_f1", "g_mean", *LOSSES, "nll")
-FIGURES += ("calibration_error",)
+FIGURES = ("accuracy", "balanced_accuracy", "macro_f1", "g_mean", *LOSSES, "calibration_error")
 SELECTION_METRICS = ("accuracy", "balanced_accuracy", "macro_f1")
 
 
@@ -25,13 +24,15 @@ class Losses(TypedDict):
 
 
 class Valid(Losses):
-    """The figures of one evaluation; None where there is no CNN, or it did not run."""
+    """The figures of one evaluation; None where there is no CNN, or it did not run.
+
+    Whatever was trained, its loss_cnn is the mean cross-entropy, so the NLL.
+    """
 
     accuracy: float | None
     balanced_accuracy: float | None
     macro_f1: float | None
     g_mean: float | None
-    nll: float | None
     calibration_error: float | None
 
 
@@ -52,6 +53,7 @@ class Record(TypedDict):
 class Result(Valid):
     """What one run, or one evaluation of it, came to."""
 
+    nll: float | None  # loss_cnn by the field's name
     shots: dict[str, float | None] | None  # many, medium, few: mean recall of those classes
     thirds: dict[str, float | None] | None  # head, middle, tail
     confusion_matrix: list[list[int]] | None
@@ -163,10 +165,9 @@ def evaluation(by_step: Mapping[str, np.ndarray]) -> dict:
     if "confusion" not in by_step:
         return {"valid": valid, "confusion_matrix": None, "reliability": None}
     confusion, diagram = by_step["confusion"].sum(axis=0), None
-    if "nll" in by_step:
+    if "bin_images" in by_step:
         names = ("bin_images", "bin_confidence", "bin_correct")
         bins = [np.sum(by_step[name], axis=0, dtype=np.float64) for name in names]
-        valid["nll"] = float(np.sum(by_step["nll"], dtype=np.float64) / np.sum(by_step["images"]))
         valid["calibration_error"] = calibration.error_from_bins(*bins)
         diagram = calibration.reliability(*bins)
     return {
@@ -215,6 +216,7 @@ def result(
         shots, thirds = groups.shots(found, class_counts), groups.thirds(found, class_counts)
     return {
         **{name: record["valid"][name] for name in FIGURES},
+        "nll": record["valid"]["loss_cnn"],
         "shots": shots,
         "thirds": thirds,
         "confusion_matrix": confusion,
@@ -275,7 +277,7 @@ def _over(folds: Sequence[RunResult], statistic: Callable) -> dict:
         values = {name: [row[name] for row in rows if row[name] is not None] for name in names}
         return {name: float(statistic(v)) if v else None for name, v in values.items()}
 
-    figures = each(folds, FIGURES)
+    figures = each(folds, (*FIGURES, "nll"))
     for group, names in (("shots", groups.SHOTS), ("thirds", groups.THIRDS)):
         rows = [fold[group] for fold in folds if fold[group] is not None]
         figures[group] = each(rows, names) if rows else None

@@ -237,13 +237,12 @@ def test_an_evaluation_adds_up_its_calibration():
         "loss_cnn": [1.0, 2.0],
         "images": [3, 1],
         "confusion": np.array([[[1, 2], [0, 0]], [[0, 0], [0, 1]]]),
-        "nll": [3.0, 0.1],
         "bin_images": [[3, 0], [0, 1]],
         "bin_confidence": [[1.1, 0.0], [0.0, 0.9]],
         "bin_correct": [[1, 0], [0, 1]],
     }
     record = metrics.evaluation(by_step)
-    assert record["valid"]["nll"] == pytest.approx(3.1 / 4)
+    assert metrics.result(record, ("ant", "bee"))["nll"] == pytest.approx((3 * 1.0 + 2.0) / 4)
     assert record["valid"]["calibration_error"] == pytest.approx((0.1 + 0.1) / 4)
     assert record["reliability"]["accuracy"] == [pytest.approx(1 / 3), 1.0]
     assert record["valid"]["balanced_accuracy"] == pytest.approx((1 / 3 + 1) / 2)
