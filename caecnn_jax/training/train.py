@@ -105,6 +105,51 @@ def train_runs(
     return _write_end(folder, described, journals, config.selection_metric)
 
 
+def with_epochs(
+    config: ml_collections.ConfigDict, splits: Sequence[sampling.Split]
+) -> ml_collections.ConfigDict:
+    """The config with the epochs that its image_budget asks for: as many for every run.
+
+    They are counted in the largest run's images, num_epoch at most. Where there are fewer than four
+    the learning rate does not rise first.
+    """
+    if not config.image_budget:
+        return config
+    config = config.copy_and_resolve_references()
+    visited = max(len(split.expanded) for split in splits)
+    config.num_epoch = min(config.num_epoch, max(1, round(config.image_budget / visited)))
+    if config.num_epoch < 4:
+        config.lr_ramp_epochs = 0
+    logging.info(
+        "config.image_budget=%d: %d epochs of at most %d images",
+        config.image_budget,
+        config.num_epoch,
+        visited,
+    )
+    return config
+
+
+def statistics_of(
+    config: ml_collections.ConfigDict, data: dataset.Dataset, kept: np.ndarray
+) -> augment.Statistics:
+    """What images are normalised by: CIFAR-10's published numbers, else those of `kept`."""
+    if config.dataset == "cifar10":
+        return augment.CIFAR10
+    return augment.Statistics(*dataset.statistics(data.images, kept))
+
+
+def restore(
+    journals: Sequence[Journal], target: dict[str, Any], *, keep: int, lanes: devices.Lanes
+) -> None:
+    """Takes each run back to where it was left; where this process writes them, tidies up."""
+    for journal in journals:
+        journal.restore(target)
+    devices.wait_for_all("every run is restored")
+    if lanes.writes_runs():
+        for journal in journals:
+            journal.start(keep)
+
+
 def deal_out(
     journals: Sequence[Journal],
     meshes: Sequence[Mesh],
