@@ -19,7 +19,8 @@ DTYPES = ("float32", "bfloat16", "float64")
 DATA_SOURCES = ("auto", "tfds", "archive", "download", "npm")
 FITS = ("crop", "pad", "stretch")
 IMBALANCES = ("none", "exp", "step")
-SCHEDULES = ("constant", "cosine")
+SELECTION_METRICS = ("accuracy", "balanced_accuracy", "macro_f1")
+SCHEDULES = ("constant", "cosine", "step")
 FORMAT = 2  # of config.json; what an earlier one holds is read by `_upgraded`
 
 
@@ -71,6 +72,25 @@ def _are_numbers(value, count: int) -> bool:
 def _betas(field: str, value) -> None:
     ok = _are_numbers(value, 2) and all(0 <= beta < 1 for beta in value)
     _check(ok, field, value, "must be two numbers from 0 to below 1, such as (0.0, 0.999)")
+
+
+def _below_one(field: str, value) -> None:
+    _check(_is_number(value) and 0 <= value < 1, field, value, "must be a number from 0 to below 1")
+
+
+def _inner_share(field: str, value) -> None:
+    _check(_is_number(value) and 0 < value < 1, field, value, "must be a number between 0 and 1")
+
+
+def _milestones(field: str, value) -> None:
+    ok = isinstance(value, tuple) and all(type(item) is int and item > 0 for item in value)
+    ok = ok and list(value) == sorted(set(value))
+    _check(ok, field, value, "must be rising epochs, whole numbers above 0, such as (160, 180)")
+
+
+def _step_factors(field: str, value) -> None:
+    ok = isinstance(value, tuple) and all(_is_number(item) and item > 0 for item in value)
+    _check(ok, field, value, "must be numbers above 0, such as (0.01, 0.0001)")
 
 
 def _scales(field: str, value) -> None:
@@ -151,7 +171,26 @@ class Free(NamedTuple):
     check: Callable
 
 
-_OPT = {"lr": _rate, "betas": _betas}
+_OPT = {
+    "name": _one_of(("adam", "adamw", "sgd")),
+    "lr": _rate,
+    "betas": _betas,
+    "momentum": _below_one,
+    "nesterov": _flag,
+    "weight_decay": _number(0, 1e3),
+    "clip_norm": _number(0, 1e9),
+}
+_LOSS = {
+    "name": _one_of(("cross_entropy", "focal", "ldam")),
+    "class_weights": _one_of(("none", "inverse", "effective")),
+    "effective_beta": _inner_share,
+    "focal_gamma": _number(0, 100),
+    "ldam_margin": _number(0, 1),
+    "ldam_scale": _number(1, 1000),
+    "label_smoothing": _below_one,
+    "deferred_until": _whole(0, MAX_EPOCHS),
+    "logit_adjustment": _number(0, 10),
+}
 # What each field must be by itself, and whether it is free; how they agree is checked below.
 SCHEMA = {
     "use_cnn": _flag,
@@ -175,12 +214,8 @@ SCHEMA = {
         "input_resolution": _whole(0),
         "block_sizes": _blocks(int, int, bool),
         "opt": _OPT,
-        "logit_adjustment": _number(0, 10),
         "head": _one_of(("linear", "cosine")),
-        "loss": {
-            "name": _one_of(("cross_entropy", "focal", "ldam")),
-            "ldam_scale": _rate,
-        },
+        "loss": _LOSS,
     },
     "cae": {
         "enc_block_sizes": _blocks(int, int),
@@ -196,6 +231,12 @@ SCHEMA = {
     "test_early_stopping": _flag,
     "lr_schedule": _one_of(SCHEDULES),
     "lr_ramp_epochs": _whole(0, MAX_EPOCHS),
+    "lr_milestones": _milestones,
+    "lr_factors": _step_factors,
+    "balanced_batches_from": _whole(0, MAX_EPOCHS),
+    "mixup_alpha": _number(0, 100),
+    "ema_decay": _below_one,
+    "selection_metric": _one_of(SELECTION_METRICS),
     "batch_size": _whole(1, MAX_BATCH),
     "save_img_per_epoch": Free(_whole(0)),
     "seed": _whole(0, 2**32 - 1),
@@ -219,6 +260,9 @@ def validate(config: ml_collections.ConfigDict) -> None:
         raise ConfigError(f"a config must be a ConfigDict, not {type(config).__name__}")
     _check_fields(SCHEMA, config.to_dict(), "")
     _check_parts(config)
+    _check_optimization(config)
+    if config.use_cnn:
+        _check_loss(config)
     resolved_blocks(config, image_channels(config))
 
 
@@ -267,18 +311,63 @@ def _check_parts(config) -> None:
             config.cae.loss_weight,
             "leaves the CAE alone, or warm-up, without a loss: must be above 0",
         )
-    if config.use_cnn and config.cnn.loss.name == "ldam":
-        _check(
-            config.cnn.head == "cosine",
-            "cnn.head",
-            config.cnn.head,
-            'config.cnn.loss.name="ldam" takes its margins from cosines: must be "cosine"',
-        )
-    if config.cnn.logit_adjustment and config.train_data_expansion:
-        raise ConfigError(
-            f"config.cnn.logit_adjustment={config.cnn.logit_adjustment}: corrects the classes' "
-            "shares a second time beside config.train_data_expansion: leave one of them out"
-        )
+
+
+def _check_optimization(config) -> None:
+    """How the fields of optimizers and schedule agree."""
+    for part in ("cae", "cnn"):
+        opt = config[part].opt
+        field = f"{part}.opt.nesterov"
+        ok = not opt.nesterov or (opt.name == "sgd" and opt.momentum)
+        _check(ok, field, opt.nesterov, f"needs config.{part}.opt.name='sgd' and momentum above 0")
+        field = f"{part}.opt.momentum"
+        ok = not opt.momentum or opt.name == "sgd"
+        _check(ok, field, opt.momentum, f"is sgd's: {opt.name} has betas, set momentum to 0")
+    milestones = config.lr_milestones
+    stepwise = config.lr_schedule == "step"
+    _check(
+        bool(milestones) == stepwise and (not milestones or milestones[0] > config.lr_ramp_epochs),
+        "lr_milestones",
+        milestones,
+        "must be epochs after lr_ramp_epochs with lr_schedule='step', and () without",
+    )
+    _check(
+        len(config.lr_factors) == len(milestones),
+        "lr_factors",
+        config.lr_factors,
+        f"must be as many as config.lr_milestones, {len(milestones)}",
+    )
+
+
+def _check_loss(config) -> None:
+    """How the CNN's loss and what else corrects for rare classes agree."""
+    loss = config.cnn.loss
+    _check(
+        loss.name != "ldam" or config.cnn.head == "cosine",
+        "cnn.head",
+        config.cnn.head,
+        'config.cnn.loss.name="ldam" takes its margins from cosines: must be "cosine"',
+    )
+    _check(
+        not loss.label_smoothing or loss.name == "cross_entropy",
+        "cnn.loss.label_smoothing",
+        loss.label_smoothing,
+        f"goes with config.cnn.loss.name='cross_entropy' only, not {loss.name!r}: set it to 0",
+    )
+    _check(
+        not loss.deferred_until or loss.class_weights != "none",
+        "cnn.loss.deferred_until",
+        loss.deferred_until,
+        "defers class weights, but config.cnn.loss.class_weights is 'none'",
+    )
+    twice = loss.class_weights != "none" or loss.logit_adjustment
+    _check(
+        not (config.balanced_batches_from and twice),
+        "balanced_batches_from",
+        config.balanced_batches_from,
+        "draws every class as often, so that class_weights and logit_adjustment would correct a "
+        "second time: leave one out",
+    )
 
 
 class Blocks(NamedTuple):
@@ -466,6 +555,24 @@ def from_json(text: str) -> ml_collections.ConfigDict:
 
 
 # What format 1 did where it had no field for it, and what it had and nothing has now.
+_OPT_OF_FORMAT_1 = {
+    "name": "adam",
+    "momentum": 0.0,
+    "nesterov": False,
+    "weight_decay": 0.0,
+    "clip_norm": 0.0,
+}
+_LOSS_OF_FORMAT_1 = {
+    "name": "cross_entropy",
+    "class_weights": "none",
+    "effective_beta": 0.9999,
+    "focal_gamma": 1.0,
+    "ldam_margin": 0.5,
+    "ldam_scale": 30.0,
+    "label_smoothing": 0.0,
+    "deferred_until": 0,
+    "logit_adjustment": 0.0,
+}
 _MEANT_BY_FORMAT_1: dict[str, Any] = {
     "dataset": "cifar10",
     "image_size": 32,
@@ -473,10 +580,17 @@ _MEANT_BY_FORMAT_1: dict[str, Any] = {
     "channels": 3,
     "test_share": 0.2,
     "imbalance": {"type": "none", "factor": 100.0},
-    "cnn": {"head": "linear", "loss": {"name": "cross_entropy", "ldam_scale": 30.0}},
     "aug": {"flip_probability": 0.5},
     "image_budget": 0,
     "devices_per_run": 0,
+    "cnn": {"opt": _OPT_OF_FORMAT_1, "head": "linear", "loss": _LOSS_OF_FORMAT_1},
+    "cae": {"opt": _OPT_OF_FORMAT_1},
+    "lr_milestones": (),
+    "lr_factors": (),
+    "balanced_batches_from": 0,
+    "mixup_alpha": 0.0,
+    "ema_decay": 0.0,
+    "selection_metric": "accuracy",
 }
 _GONE_SINCE_FORMAT_1 = ("folds_side_by_side",)
 
@@ -491,7 +605,17 @@ def _upgraded(fields: dict) -> dict:
         )
     gone = ("format", *(_GONE_SINCE_FORMAT_1 if number == 1 else ()))
     fields = {name: value for name, value in fields.items() if name not in gone}
-    return merged(_MEANT_BY_FORMAT_1, fields) if number == 1 else fields
+    return merged(_MEANT_BY_FORMAT_1, _moved(fields)) if number == 1 else fields
+
+
+def _moved(fields: dict) -> dict:
+    """Format 1's fields, those that have another place now in it."""
+    cnn = fields.get("cnn")
+    if not isinstance(cnn, dict) or "logit_adjustment" not in cnn:
+        return fields
+    cnn = {**cnn, "loss": {"logit_adjustment": cnn["logit_adjustment"]}}
+    del cnn["logit_adjustment"]
+    return {**fields, "cnn": cnn}
 
 
 def merged(old: dict, new: dict) -> dict:

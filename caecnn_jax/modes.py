@@ -27,14 +27,14 @@ def after_training(summary: dict, workdir: str) -> int:
     """Writes the report where it is missing, and prints what came of the training."""
     from caecnn_jax.records import workdir as workdir_lib
     from caecnn_jax.reports import report
-    from caecnn_jax.results import metrics
+    from caecnn_jax.results import tables
     from caecnn_jax.training import devices
 
     folder = workdir_lib.resolve(workdir)
     page = folder / "report.html"
     if devices.is_writer() and not page.exists():
         report.write(folder)
-    print(f"\n{metrics.summary_table(summary)}")
+    print(f"\n{tables.summary_table(summary)}")
     print(f"\nreport: {page}\nimages: {folder / 'images'}")
     return 0
 
@@ -50,13 +50,13 @@ def evaluate(
     """Evaluates a checkpoint, prints the result, and writes it where that is possible."""
     from caecnn_jax.records import workdir as workdir_lib
     from caecnn_jax.results import evaluate as evaluate_lib
-    from caecnn_jax.results import metrics
+    from caecnn_jax.results import tables
 
     folder = _start(workdir)
     name, result = evaluate_lib.evaluate(
         folder, fold=fold, checkpoint=checkpoint, split=split, elsewhere=elsewhere
     )
-    print(f"{name}\n{metrics.text_table(result)}")
+    print(f"{name}\n{tables.text_table(result)}")
     if "data" in result:
         print(f"on {result['data']['name']}, other images than the run was trained on")
     place = workdir_lib.resolve(output) if output else folder / "evaluations"

@@ -52,21 +52,27 @@ def get_config(arg: str | None = None) -> ml_collections.ConfigDict:
     config.cnn.input_resolution = 0  # pixels; 0: those of the image or the code that it reads
     config.cnn.block_sizes = ((3, 32, True), (32, 64, True), (64, 128, True))
     config.cnn.head = "linear"  # linear | cosine: features and weights normalised, no bias
-    config.cnn.opt = ml_collections.ConfigDict({"lr": 1e-5, "betas": (0.0, 0.999)})  # Adam
+    config.cnn.opt = optimizer()
 
-    # tau > 0 adds tau * log(share of the class) to the logits in training, and so in its loss_cnn,
-    # for rare classes without expansion; Menon et al. 2021.
-    config.cnn.logit_adjustment = 0.0
+    # The classification's loss and its corrections for rare classes (docs/rare-classes.md); the
+    # images of each class that an epoch visits decide, expansion included.
     config.cnn.loss = ml_collections.ConfigDict()
-    config.cnn.loss.name = "cross_entropy"
+    config.cnn.loss.name = "cross_entropy"  # cross_entropy | focal | ldam
+    config.cnn.loss.class_weights = "none"  # none | inverse | effective
+    config.cnn.loss.effective_beta = 0.9999  # of the effective weights
+    config.cnn.loss.focal_gamma = 1.0  # of focal
+    config.cnn.loss.ldam_margin = 0.5  # of ldam: the largest margin
     # What LDAM multiplies logits by, and a cosine head its cosines for any other loss.
     config.cnn.loss.ldam_scale = 30.0
+    config.cnn.loss.label_smoothing = 0.0  # of cross_entropy: spread over all classes
+    config.cnn.loss.deferred_until = 0  # joint epochs before class_weights count
+    config.cnn.loss.logit_adjustment = 0.0  # tau: adds tau * log(share of the class) in training
 
     # The CAE. Blocks: (input channels, output channels); each halves or doubles the resolution.
     config.cae = ml_collections.ConfigDict()
     config.cae.enc_block_sizes = ((3, 6),)
     config.cae.dec_block_sizes = ((6, 3),)
-    config.cae.opt = ml_collections.ConfigDict({"lr": 1e-5, "betas": (0.0, 0.999)})  # Adam
+    config.cae.opt = optimizer()
     config.cae.loss_weight = 1.0  # of the reconstruction's loss beside the classification's
 
     # The runs.
@@ -78,9 +84,18 @@ def get_config(arg: str | None = None) -> ml_collections.ConfigDict:
     # most; 0: num_epoch epochs.
     config.image_budget = 0
     config.test_early_stopping = False  # True: the test set stops the test run (the reference)
-    # Each network's rate over the epochs that it trains in: constant, or cosine (falling to 0).
+    # Each network's rate over the epochs that it trains in: constant, cosine (falling to 0), step.
     config.lr_schedule = "constant"
     config.lr_ramp_epochs = 0  # first epochs in which the rate rises from 0
+    config.lr_milestones = ()  # step: epochs after which the rate is lr times ...
+    config.lr_factors = ()  # ... these
+    config.balanced_batches_from = (
+        0  # joint epoch from which every class is drawn as often; 0: none
+    )
+    config.mixup_alpha = 0.0  # above 0 mixes pairs of images, the share from Beta(alpha, alpha)
+    config.ema_decay = 0.0  # above 0 averages the weights, for evaluation
+    # What the best epoch and early stopping go by: accuracy | balanced_accuracy | macro_f1.
+    config.selection_metric = "accuracy"
     config.batch_size = 64  # images, over all devices
     config.save_img_per_epoch = 10  # epochs between reconstruction images; 0: none
     config.seed = 0  # everything random follows from it
@@ -91,6 +106,19 @@ def get_config(arg: str | None = None) -> ml_collections.ConfigDict:
     config.devices_per_run = 0  # 0: a device a run, runs at the same time; N: N devices for one run
     config.keep_checkpoints = 2  # latest epochs kept beside the best one
     return quick(config) if is_quick(arg) else config
+
+
+def optimizer() -> ml_collections.ConfigDict:
+    """A network's optimizer, by default the reference's Adam."""
+    opt = ml_collections.ConfigDict()
+    opt.name = "adam"  # adam | adamw | sgd
+    opt.lr = 1e-5
+    opt.betas = (0.0, 0.999)  # of adam and adamw
+    opt.momentum = 0.0  # of sgd
+    opt.nesterov = False  # of sgd
+    opt.weight_decay = 0.0  # of kernels alone: decoupled for adamw, in the gradient for the others
+    opt.clip_norm = 0.0  # above 0 bounds the norm of the network's gradient
+    return opt
 
 
 def quick(config: ml_collections.ConfigDict) -> ml_collections.ConfigDict:

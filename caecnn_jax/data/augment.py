@@ -179,3 +179,23 @@ def _mirror(index: jax.Array, size: int) -> jax.Array:
     period = 2 * (size - 1)
     index = jnp.mod(index, period)
     return jnp.minimum(index, period - index)
+
+
+def mixup(
+    key: jax.Array, images: jax.Array, alpha: float, mask: jax.Array
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """Mixes each image of a batch with another: the mixed images, the partners, and the share.
+
+    share x image + (1 - share) x partner, one share float32 [] for the batch, drawn from
+    Beta(alpha, alpha): Zhang et al. 2018, "mixup: Beyond empirical risk minimization", mixup_data
+    in train.py of their code. `images` float [B, H, W, C]; the partners, indices int32 [B], are a
+    random permutation of the images where `mask` bool [B] is True; padding gets padding.
+    """
+    share_key, partner_key = jax.random.split(key)
+    share = jax.random.beta(share_key, alpha, alpha, dtype=jnp.float32)
+    bits = jax.random.bits(partner_key, mask.shape, jnp.uint32)
+    images_first = jnp.argsort(~mask, stable=True)
+    dealt = jnp.lexsort((bits, ~mask))
+    partners = jnp.zeros_like(dealt).at[images_first].set(dealt)
+    own = share.astype(images.dtype)
+    return own * images + (1 - own) * images[partners], partners, share

@@ -103,6 +103,14 @@ def environment() -> dict[str, object]:
     }
 
 
+def train_counts(folder: epath.Path, run: str) -> list[int] | None:
+    """A run's training images of each class, each counted once, from run.json; None without one."""
+    if not (folder / "run.json").exists():
+        return None
+    class_counts = workdir.read_json(folder / "run.json").get("class_counts", {})
+    return list(class_counts[run]["train"].values()) if run in class_counts else None
+
+
 def log_class_counts(class_counts: dict) -> None:
     """One line for each split: its name, its images, and how many each class has."""
     for run, parts in class_counts.items():

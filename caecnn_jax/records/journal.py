@@ -30,9 +30,20 @@ Autoencode = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]
 class Journal:
     """The state of one run outside the device, and its files."""
 
-    def __init__(self, folder: epath.Path, split: sampling.Split, data: dataset.Dataset):
-        """`folder` is the workdir; nothing is written before `start`."""
+    def __init__(
+        self,
+        folder: epath.Path,
+        split: sampling.Split,
+        data: dataset.Dataset,
+        *,
+        selection_metric: str = "accuracy",
+    ):
+        """`folder` is the workdir; nothing is written before `start`.
+
+        The best epoch is the one with the highest `selection_metric`.
+        """
         self.split = split
+        self._selection_metric = selection_metric
         self.records: list[dict[str, Any]] = []
         self.step = 0  # training steps done of the epoch after the last record
         self.losses: dict[str, list] = {}  # of those steps
@@ -52,7 +63,17 @@ class Journal:
     @property
     def visited_counts(self) -> np.ndarray:
         """The images of each class that an epoch visits, int32 [K]."""
-        labels = self._data.labels[self.split.expanded]
+        return self._counts(self.split.expanded)
+
+    @property
+    def members_by_class(self) -> tuple[np.ndarray, np.ndarray]:
+        """The training images, each once, int32 [n], class after class, and how many each has."""
+        train = self.split.train
+        in_turn = np.argsort(self._data.labels[train], kind="stable")
+        return train[in_turn].astype(np.int32), self._counts(train)
+
+    def _counts(self, indices: np.ndarray) -> np.ndarray:
+        labels = self._data.labels[indices]
         return np.bincount(labels, minlength=len(self._data.class_names)).astype(np.int32)
 
     # --- What is saved ----------------------------------------------------------------------------
@@ -114,7 +135,7 @@ class Journal:
         """Removes the checkpoints that are no longer of use; a kill may have come before it."""
         if self.records:
             epoch = self.records[-1]["epoch"]
-            best = self.records[metrics.best_epoch(self.records)]["epoch"]
+            best = self.records[metrics.best_epoch(self.records, self._selection_metric)]["epoch"]
             self._epochs.keep_only({*range(epoch - keep + 1, epoch + 1), best})
         if not self.step:
             self._interrupted.keep_only(set())
@@ -178,7 +199,9 @@ class Journal:
         """Shows the ended run's settings, {dotted name: value}, and final figures on the board."""
         if self._board is None:
             return
-        result = metrics.run_result(self.records, self._data.class_names)
+        result = metrics.run_result(
+            self.records, self._data.class_names, None, self._selection_metric
+        )
         names = ("accuracy", "macro_f1", "loss_cae", "loss_cnn")
         figures = {name: result[name] for name in names if result[name] is not None}
         self._board.settings(config, figures, result["epochs"])

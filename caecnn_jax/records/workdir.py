@@ -91,9 +91,10 @@ def read_format(workdir: epath.Path) -> int:
 
 
 def write_history(workdir: epath.Path, records: list[dict]) -> None:
-    """Writes history.jsonl anew: a line a record, without its confusion matrix."""
+    """Writes history.jsonl anew: a line a record, without confusion matrix and reliability."""
+    left_out = {"confusion_matrix", "reliability"}
     lines = [
-        json.dumps({name: item for name, item in record.items() if name != "confusion_matrix"})
+        json.dumps({name: item for name, item in record.items() if name not in left_out})
         for record in records
     ]
     write_bytes(workdir / "history.jsonl", "".join(line + "\n" for line in lines).encode())

@@ -18,7 +18,7 @@ from caecnn_jax.networks import models
 from caecnn_jax.records import about, checkpoints
 from caecnn_jax.records import workdir as workdir_lib
 from caecnn_jax.results import metrics
-from caecnn_jax.training import devices, epochs, trainer
+from caecnn_jax.training import devices, epochs, optimizers, steps, trainer
 
 SPLITS = ("train", "valid", "test")
 ELSEWHERE = ("dataset", "data_dir", "data_source")  # the fields that may say where data lie now
@@ -52,7 +52,7 @@ def restore(
     run: str,
     checkpoint: str,
 ) -> dict[str, Any]:
-    """The variables {"params", "batch_stats"} of a run's checkpoint, as host arrays.
+    """The variables {"params", "batch_stats"} of a checkpoint that are evaluated, host arrays.
 
     `run` is "fold_1", ... or "test"; `checkpoint` is "last", "best" or an epoch's number. Raises
     EvaluateError or CheckpointError when there is no such checkpoint, or it is damaged.
@@ -71,13 +71,16 @@ def restore(
     epoch = int(epochs_saved[-1] if checkpoint in ("last", "best") else checkpoint)
     if checkpoint == "best":
         records = saved.restore(epoch, {}).progress["records"]
-        epoch = records[metrics.best_epoch(records)]["epoch"]
+        epoch = records[metrics.best_epoch(records, config.selection_metric)]["epoch"]
     model = networks(config, description)
     shape = (1, description.image_size, description.image_size, description.channels)
     with jax.enable_x64(config.dtype == "float64"):  # else the shapes would be those of float32
         images = jax.ShapeDtypeStruct(shape, models.param_dtype(config))
-        template = jax.eval_shape(model.init, jax.random.key(0), images)
-    return saved.restore(epoch, {"variables": template}).arrays["variables"]
+        variables = jax.eval_shape(model.init, jax.random.key(0), images)
+        template = {"variables": variables}
+        if config.ema_decay:
+            template = {"averages": jax.eval_shape(optimizers.first_averages, variables)}
+    return steps.evaluated(saved.restore(epoch, template).arrays)
 
 
 def evaluate(
@@ -108,7 +111,9 @@ def evaluate(
         indices = _of_others(data, description, workdir, split)
         name += f"-on-{pathlib.PurePath(data.name).name}"
     result = metrics.result(
-        _evaluation(config, description, data, variables, indices), description.class_names
+        _evaluation(config, description, data, variables, indices),
+        description.class_names,
+        about.train_counts(workdir, run),
     )
     if not same:
         result["data"] = {
@@ -186,7 +191,8 @@ def _evaluation(
     """The figures of the images at `indices`, as a record has them."""
     (mesh, *_) = devices.lanes(0).meshes
     statistics = augment.Statistics(description.mean, description.std)
-    place = epochs.place(data, statistics, None, mesh)
+    pipeline = epochs.Pipeline(data.images.shape[1:], statistics)
+    place = epochs.place(data, pipeline, mesh)
     calls = epochs.evaluate(
         networks(config, description),
         devices.put(mesh, variables),
@@ -194,6 +200,7 @@ def _evaluation(
         place.order(indices, epochs.EVAL_BATCH_SIZE),
         joint=config.use_cnn,
         pipeline=place.pipeline,
+        loss=steps.make_recipe(config).loss,
     )
     return metrics.evaluation(trainer.by_step(list(calls)))
 

@@ -1,9 +1,72 @@
-"""From a confusion matrix int [C, C] (a row a true class, a column a predicted one) to figures."""
+"""From what an evaluation counted to figures: a record of each epoch, a result of each run.
 
-import operator
+K: classes. A confusion matrix is int [K, K], a row a true class, a column a predicted one.
+"""
+
 from collections.abc import Callable, Mapping, Sequence
+from typing import TypedDict
 
 import numpy as np
+
+from caecnn_jax.results import calibration, groups
+
+LOSSES = ("loss_cae", "loss_cnn")
+# What a record's "valid" and a result hold as plain numbers, in the order of tables.
+FIGURES = ("accuracy", "balanced_accuracy", "macro_f1", "g_mean", *LOSSES, "calibration_error")
+SELECTION_METRICS = ("accuracy", "balanced_accuracy", "macro_f1")
+
+
+class Losses(TypedDict):
+    """Means over images; None where the part did not run."""
+
+    loss_cae: float | None
+    loss_cnn: float | None
+
+
+class Valid(Losses):
+    """The figures of one evaluation; None where there is no CNN, or it did not run.
+
+    Whatever was trained, its loss_cnn is the mean cross-entropy, so the NLL.
+    """
+
+    accuracy: float | None
+    balanced_accuracy: float | None
+    macro_f1: float | None
+    g_mean: float | None
+    calibration_error: float | None
+
+
+class Record(TypedDict):
+    """An epoch: a line of history.jsonl, which leaves out the last two."""
+
+    run: str  # "fold_1", ... or "test"
+    epoch: int
+    phase: str  # "warmup" | "joint"
+    train: Losses
+    valid: Valid
+    seconds: float
+    images_per_second: float
+    confusion_matrix: list[list[int]] | None
+    reliability: calibration.Reliability | None
+
+
+class Result(Valid):
+    """What one run, or one evaluation of it, came to."""
+
+    nll: float | None  # loss_cnn by the field's name
+    shots: dict[str, float | None] | None  # many, medium, few: mean recall of those classes
+    thirds: dict[str, float | None] | None  # head, middle, tail
+    confusion_matrix: list[list[int]] | None
+    reliability: calibration.Reliability | None
+    per_class: dict[str, dict[str, float]] | None
+
+
+class RunResult(Result):
+    """What a run came to: the last epoch's result, and the best epoch's."""
+
+    epochs: int
+    best_epoch: int
+    best: Result
 
 
 def _ratio(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
@@ -38,76 +101,162 @@ def macro_f1(table: dict[str, dict[str, float]]) -> float:
     return float(np.mean([row["f1"] for row in table.values()]))
 
 
-def mean_losses(by_step: Mapping[str, Sequence]) -> dict[str, float | None]:
-    """{"loss_cae", "loss_cnn"}: means over images from each step's batch means and "images".
+def recalls(confusion: np.ndarray) -> np.ndarray:
+    """The share of each class's images that is predicted right, float [K]; nan without images."""
+    confusion = np.asarray(confusion)
+    support = confusion.sum(axis=1)
+    return np.divide(
+        np.diag(confusion), support, out=np.full(len(support), np.nan), where=support > 0
+    )
 
-    None where a part did not run. The reference divides the sum of batch means by the number of
-    images instead.
+
+def balanced_accuracy(confusion: np.ndarray) -> float:
+    """The mean recall of the classes that have images; as scikit-learn's."""
+    return groups.mean(recalls(confusion)) or 0.0
+
+
+def g_mean(confusion: np.ndarray) -> float:
+    """The geometric mean of the recalls of the classes that have images.
+
+    Kubat and Matwin 1997, "Addressing the curse of imbalanced training sets", for more classes than
+    two as in Sun et al. 2006, "Boosting for learning multiple classes with imbalanced class
+    distribution". 0 as soon as a class is never found.
+    """
+    present = recalls(confusion)
+    present = present[~np.isnan(present)]
+    with np.errstate(divide="ignore"):
+        return float(np.exp(np.log(present).mean())) if len(present) else 0.0
+
+
+def calibration_error(probabilities: np.ndarray, labels: np.ndarray, bins: int = 15) -> float:
+    """The expected calibration error of probabilities [N, K] for int labels [N].
+
+    Guo et al. 2017, "On calibration of modern neural networks", equation 3: the images' mean of
+    |accuracy - mean confidence| of their bin, of `bins` of equal width over the greatest
+    probability, each holding its upper end.
+    """
+    probabilities, labels = np.asarray(probabilities), np.asarray(labels)
+    confidence = probabilities.max(axis=1)
+    correct = probabilities.argmax(axis=1) == labels
+    index = np.clip(np.ceil(confidence * bins).astype(int) - 1, 0, bins - 1)
+    sums = (np.bincount(index, weights, bins) for weights in (None, confidence, correct))
+    return calibration.error_from_bins(*sums)
+
+
+def mean_losses(by_step: Mapping[str, Sequence]) -> Losses:
+    """Means over images from each step's batch means and "images"; None where a part did not run.
+
+    The reference divides the sum of batch means by the number of images instead.
     """
     images = np.asarray(by_step["images"], np.float64)
     return {
         name: float(np.dot(by_step[name], images) / images.sum()) if name in by_step else None
-        for name in ("loss_cae", "loss_cnn")
+        for name in LOSSES
     }
 
 
 def evaluation(by_step: Mapping[str, np.ndarray]) -> dict:
-    """A record's {"valid", "confusion_matrix"} from an evaluation's metrics by step."""
-    confusion = by_step["confusion"].sum(axis=0) if "confusion" in by_step else None
+    """A record's {"valid", "confusion_matrix", "reliability"} from an evaluation's sums by step.
+
+    They are [steps, ...]: "images", "loss_cae" and "loss_cnn" (batch means), "confusion", and those
+    of `losses.calibration_sums`; those of a part that did not run are not there.
+    """
+    valid: Valid = dict.fromkeys(FIGURES) | mean_losses(by_step)
+    if "confusion" not in by_step:
+        return {"valid": valid, "confusion_matrix": None, "reliability": None}
+    confusion, diagram = by_step["confusion"].sum(axis=0), None
+    if "bin_images" in by_step:
+        names = ("bin_images", "bin_confidence", "bin_correct")
+        bins = [np.sum(by_step[name], axis=0, dtype=np.float64) for name in names]
+        valid["calibration_error"] = calibration.error_from_bins(*bins)
+        diagram = calibration.reliability(*bins)
     return {
-        "valid": {
-            **mean_losses(by_step),
-            "accuracy": None if confusion is None else accuracy(confusion),
-        },
-        "confusion_matrix": None if confusion is None else confusion.tolist(),
+        "valid": valid | of_confusion(confusion),
+        "confusion_matrix": confusion.tolist(),
+        "reliability": diagram,
     }
 
 
-def best_epoch(records: Sequence[dict]) -> int | None:
+def of_confusion(confusion: np.ndarray) -> dict[str, float]:
+    """The figures that follow from a confusion matrix alone."""
+    return {
+        "accuracy": accuracy(confusion),
+        "balanced_accuracy": balanced_accuracy(confusion),
+        "macro_f1": macro_f1(per_class(confusion, range(len(confusion)))),
+        "g_mean": g_mean(confusion),
+    }
+
+
+def best_epoch(records: Sequence[Record], selection_metric: str = "accuracy") -> int | None:
     """Index into `records` of the best epoch, the earliest among equals.
 
-    The best has the highest validation accuracy, or, where the CNN never ran, the lowest validation
-    loss. None when there is no record.
+    The best has the highest `selection_metric` of the validation, or, where the CNN never ran, the
+    lowest validation loss. None when there is no record.
     """
-    accuracies = [(record["valid"]["accuracy"], -i) for i, record in enumerate(records)]
-    accuracies = [pair for pair in accuracies if pair[0] is not None]
-    if accuracies:
-        return -max(accuracies)[1]
-    losses = [(record["valid"]["loss_cae"], i) for i, record in enumerate(records)]
-    return min(losses)[1] if losses else None
+    scores = [record["valid"][selection_metric] for record in records]
+    scored = [index for index, score in enumerate(scores) if score is not None]
+    if scored:
+        return max(scored, key=lambda index: scores[index])
+    losses = [record["valid"]["loss_cae"] for record in records]
+    return min(range(len(losses)), key=lambda index: losses[index], default=None)
 
 
-def result(record: dict, class_names: Sequence[str]) -> dict:
-    """One evaluation's figures from its record {"valid", "confusion_matrix"}; None where absent."""
+def result(
+    record: Record, class_names: Sequence[str], class_counts: Sequence[int] | None = None
+) -> Result:
+    """One evaluation's figures from its record {"valid", "confusion_matrix", "reliability"}.
+
+    `class_counts` [K]: the training images of each class, without which there are no "shots" and no
+    "thirds".
+    """
     confusion = record["confusion_matrix"]
-    table = None if confusion is None else per_class(confusion, class_names)
+    shots = thirds = None
+    if confusion is not None and class_counts is not None:
+        found = recalls(confusion)
+        shots, thirds = groups.shots(found, class_counts), groups.thirds(found, class_counts)
     return {
-        "accuracy": record["valid"]["accuracy"],
-        "macro_f1": None if table is None else macro_f1(table),
-        "loss_cae": record["valid"]["loss_cae"],
-        "loss_cnn": record["valid"]["loss_cnn"],
+        **{name: record["valid"][name] for name in FIGURES},
+        "nll": record["valid"]["loss_cnn"],
+        "shots": shots,
+        "thirds": thirds,
         "confusion_matrix": confusion,
-        "per_class": table,
+        "reliability": record["reliability"],
+        "per_class": None if confusion is None else per_class(confusion, class_names),
     }
 
 
-def run_result(records: Sequence[dict], class_names: Sequence[str]) -> dict:
+def run_result(
+    records: Sequence[Record],
+    class_names: Sequence[str],
+    class_counts: Sequence[int] | None = None,
+    selection_metric: str = "accuracy",
+) -> RunResult:
     """A run's figures: its last epoch's, as the reference reports, and "best", the best epoch's."""
-    best = best_epoch(records)
-    epochs = {"epochs": len(records), "best_epoch": records[best]["epoch"]}
+    best = records[best_epoch(records, selection_metric)]
     return {
-        **result(records[-1], class_names),
-        **epochs,
-        "best": {**result(records[best], class_names), "epoch": records[best]["epoch"]},
+        **result(records[-1], class_names, class_counts),
+        "epochs": len(records),
+        "best_epoch": best["epoch"],
+        "best": {**result(best, class_names, class_counts), "epoch": best["epoch"]},
     }
 
 
-def summarize(records: Mapping[str, Sequence[dict]], class_names: Sequence[str]) -> dict:
+def summarize(
+    records: Mapping[str, Sequence[Record]],
+    class_names: Sequence[str],
+    class_counts: Mapping[str, Sequence[int]] | None = None,
+    selection_metric: str = "accuracy",
+) -> dict:
     """What metrics.json holds, from every run's records by its name: fold_1, ..., test.
 
     {"cv": {"folds", "mean", "std"} (the sample standard deviation) or None, "test": or None}.
+    `class_counts` are each run's, by its name.
     """
-    results = {run: run_result(of_run, class_names) for run, of_run in records.items()}
+    counts = class_counts or {}
+    results = {
+        run: run_result(of_run, class_names, counts.get(run), selection_metric)
+        for run, of_run in records.items()
+    }
     folds = [
         {"fold": int(name.removeprefix("fold_")), **result}
         for name, result in results.items()
@@ -121,64 +270,20 @@ def _std(values: Sequence[float]) -> float:
     return float(np.std(values, ddof=1)) if len(values) > 1 else 0.0
 
 
-def _over(folds: Sequence[dict], statistic: Callable) -> dict:
+def _over(folds: Sequence[RunResult], statistic: Callable) -> dict:
     """`statistic` over the folds of each figure, None where the folds have none."""
-    figures = {}
-    for name in ("accuracy", "macro_f1", "loss_cae", "loss_cnn"):
-        values = [fold[name] for fold in folds if fold[name] is not None]
-        figures[name] = float(statistic(values)) if values else None
+
+    def each(rows: Sequence[Mapping], names: Sequence[str]) -> dict[str, float | None]:
+        values = {name: [row[name] for row in rows if row[name] is not None] for name in names}
+        return {name: float(statistic(v)) if v else None for name, v in values.items()}
+
+    figures = each(folds, (*FIGURES, "nll"))
+    for group, names in (("shots", groups.SHOTS), ("thirds", groups.THIRDS)):
+        rows = [fold[group] for fold in folds if fold[group] is not None]
+        figures[group] = each(rows, names) if rows else None
     tables = [fold["per_class"] for fold in folds if fold["per_class"] is not None]
     figures["per_class"] = {
-        class_name: {
-            measure: float(statistic([table[class_name][measure] for table in tables]))
-            for measure in ("precision", "recall", "f1")
-        }
-        for class_name in (tables[0] if tables else ())
+        name: each([table[name] for table in tables], ("precision", "recall", "f1"))
+        for name in (tables[0] if tables else ())
     } or None
     return figures
-
-
-def text_table(result: dict) -> str:
-    """A result as lines of text: accuracy and losses, then a row a class."""
-    names = ("accuracy", "macro_f1", "loss_cae", "loss_cnn")
-    figures = [f"{name} {result[name]:.4f}" for name in names if result[name] is not None]
-    lines = ["  ".join(figures)]
-    if result["per_class"]:
-        lines.append(f"{'class':<12}{'precision':>10}{'recall':>10}{'F1':>10}")
-    for name, row in (result["per_class"] or {}).items():
-        support = f"  of {row['support']} images" if "support" in row else ""
-        columns = "".join(f"{row[measure]:>10.4f}" for measure in ("precision", "recall", "f1"))
-        lines.append(f"{name:<12}{columns}{support}")
-    return "\n".join(lines)
-
-
-def summary_table(summary: dict) -> str:
-    """What metrics.json holds as lines of text: a row a figure or class, a column a run.
-
-    The folds are followed by their mean ± standard deviation, and that by the test run; F1 stands
-    for a class.
-    """
-    cv, test = summary["cv"], summary["test"]
-    folds = cv["folds"] if cv else []
-    headings = ["", *(f"fold {fold['fold']}" for fold in folds)]
-    headings += ["mean ± std"] * bool(cv) + ["test"] * bool(test)
-    any_result = test or folds[0]
-
-    def line(name: str, value: Callable[[dict], float]) -> list[str]:
-        cells = [name, *(f"{value(fold):.4f}" for fold in folds)]
-        if cv:
-            cells.append(f"{value(cv['mean']):.4f} ± {value(cv['std']):.4f}")
-        return cells + ([f"{value(test):.4f}"] if test else [])
-
-    rows = [headings, ["epochs", *(str(fold["epochs"]) for fold in folds)]]
-    rows[-1] += [""] * bool(cv) + ([str(test["epochs"])] if test else [])
-    for name in ("accuracy", "macro_f1", "loss_cae", "loss_cnn"):
-        if any_result[name] is not None:
-            rows.append(line(name, operator.itemgetter(name)))
-    for name in any_result["per_class"] or ():
-        rows.append(line(f"F1 {name}", lambda result, name=name: result["per_class"][name]["f1"]))
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return "\n".join(
-        "  ".join([cells[0].ljust(widths[0]), *map(str.rjust, cells[1:], widths[1:])]).rstrip()
-        for cells in rows
-    )

@@ -24,6 +24,8 @@ def is_finished(records: Sequence[dict], config: ml_collections.ConfigDict, is_t
         return True
     if is_test and not config.test_early_stopping:
         return False
-    measure, window = ("accuracy", ACCURACY_WINDOW) if config.use_cnn else ("loss_cae", LOSS_WINDOW)
+    measure, window = "loss_cae", LOSS_WINDOW
+    if config.use_cnn:
+        measure, window = config.selection_metric, ACCURACY_WINDOW
     scores = [record["valid"][measure] for record in records if record["phase"] == "joint"]
     return should_stop(scores, window, higher_is_better=config.use_cnn)

@@ -16,11 +16,11 @@ import numpy as np
 from jax.sharding import Mesh
 
 from caecnn_jax.data import augment, dataset, sampling
-from caecnn_jax.networks import models, ops
+from caecnn_jax.networks import losses, models, ops
 from caecnn_jax.training import devices, steps
 
 # What a random stream is for; each is folded with (fold, epoch) and depends on nothing else.
-INIT, SHUFFLE, AUGMENT = range(3)
+INIT, SHUFFLE, AUGMENT, MIX = range(4)
 
 EVAL_BATCH_SIZE = 256  # images; the running averages make the result independent of it
 # Training steps in one compiled call. On an accelerator dispatching each step would cost more than
@@ -36,10 +36,11 @@ class Pipeline(NamedTuple):
 
     image_shape: tuple[int, int, int]  # H, W, C
     statistics: augment.Statistics
-    aug: augment.Settings | None  # None leaves the images as they are
+    aug: augment.Settings | None = None  # None leaves the images as they are
+    mixup_alpha: float = 0.0
 
     def batch(self, data: Data, indices: jax.Array, mask: jax.Array, key, dtype) -> steps.Batch:
-        """The batch of the images at `indices` int32 [B]; a `key` augments them."""
+        """The batch of the images at `indices` int32 [B]; a `key` augments and mixes them."""
         images = data["image"][indices].reshape(-1, *self.image_shape)
         if key is None or self.aug is None:
             images = augment.normalize(images, self.statistics, dtype)
@@ -47,7 +48,11 @@ class Pipeline(NamedTuple):
             draws = augment.draw(key, *images.shape[:3], self.aug)
             images = augment.augment(images, draws, self.statistics, dtype)
             images = jax.lax.optimization_barrier(images)  # else computed again for each use
-        return {"image": images, "label": data["label"][indices], "mask": mask}
+        batch = {"image": images, "label": data["label"][indices], "mask": mask}
+        if key is None or not self.mixup_alpha:
+            return batch
+        mixed = augment.mixup(jax.random.fold_in(key, MIX), images, self.mixup_alpha, mask)
+        return batch | dict(zip(("image", "partner", "share"), mixed, strict=True))
 
 
 class Order(NamedTuple):
@@ -86,14 +91,8 @@ class Place(NamedTuple):
         return Order(*devices.put(self.mesh, batches, None, "data"), per_call)
 
 
-def place(
-    data: dataset.Dataset,
-    statistics: augment.Statistics,
-    aug: augment.Settings | None,
-    mesh: Mesh,
-) -> Place:
+def place(data: dataset.Dataset, pipeline: Pipeline, mesh: Mesh) -> Place:
     """Puts the images on the devices of a mesh."""
-    pipeline = Pipeline(data.images.shape[1:], statistics, aug)
     return Place(mesh, devices.put_images(mesh, data.images, data.labels), pipeline)
 
 
@@ -165,15 +164,18 @@ def train_chunk(
     return compiled(state, data, order, mask, key, start, moment, joint=joint, pipeline=pipeline)
 
 
-def _eval_chunk(model, variables, data, order, mask, *, joint, pipeline):
+def _eval_chunk(model, variables, data, order, mask, *, joint, pipeline, loss):
     def one_step(_, step):
         indices, valid = step
         dtype = jax.tree.leaves(variables["params"])[0].dtype
         batch = pipeline.batch(data, indices, valid, None, dtype)
         outputs = steps.outputs(model, variables, batch["image"], joint)
+        if outputs.logits is not None:
+            outputs = outputs.replace(logits=losses.scores(outputs.logits, loss))
         metrics = _present(steps.losses(outputs, batch, valid), model, joint)
         if outputs.logits is not None:
             metrics["confusion"] = _confusion(outputs.logits, batch["label"], valid)
+            metrics |= losses.calibration_sums(outputs.logits, batch["label"], valid)
         return None, metrics | {"images": valid.sum()}
 
     return jax.lax.scan(one_step, None, (order, mask))[1]
@@ -193,14 +195,17 @@ def eval_chunk(
     *,
     joint: bool,
     pipeline: Pipeline,
+    loss: losses.Loss = losses.CROSS_ENTROPY,
 ) -> steps.Metrics:
-    """Evaluates T steps; `joint=False` leaves the CNN out.
+    """Evaluates T steps; `joint=False` leaves the CNN out. `loss` is the one that it trained on.
 
     The metrics are those of `train_chunk` and, of the CNN, "confusion" int32 [T, K, K], a row a
-    true class.
+    true class, and those of `losses.calibration_sums`. Whatever was trained, "loss_cnn" is the mean
+    cross-entropy here, the negative log-likelihood (NLL).
     """
-    compiled = _compiled(_eval_chunk, ("model", "joint", "pipeline"))
-    return compiled(model, variables, data, order, mask, joint=joint, pipeline=pipeline)
+    static = {"joint": joint, "pipeline": pipeline, "loss": loss}
+    compiled = _compiled(_eval_chunk, ("model", *static))
+    return compiled(model, variables, data, order, mask, **static)
 
 
 def train(
@@ -248,11 +253,13 @@ def evaluate(
     *,
     joint: bool,
     pipeline: Pipeline,
+    loss: losses.Loss = losses.CROSS_ENTROPY,
 ) -> Iterator[steps.Metrics]:
-    """Dispatches an evaluation call by call; yields the calls' metrics."""
+    """Dispatches an evaluation call by call; yields the calls' metrics, those of `eval_chunk`."""
+    static = {"joint": joint, "pipeline": pipeline, "loss": loss}
     for start in range(0, order.num_steps, order.per_call):
         part = (take(array, start, order.per_call) for array in (order.indices, order.mask))
-        yield eval_chunk(model, variables, data, *part, joint=joint, pipeline=pipeline)
+        yield eval_chunk(model, variables, data, *part, **static)
 
 
 @functools.cache

@@ -1,7 +1,8 @@
 """One training step and one evaluation step, as pure functions, and the state that they train.
 
 B: images of a batch. A batch is {"image": float [B, H, W, C] channel-normalised, "label": int [B]}
-with, where images are padding, "mask": bool [B], False for those.
+with, where images are padding, "mask": bool [B], False for those, and, where images are mixed, what
+`augment.mixup` gives: "partner": int [B] and "share": float [].
 """
 
 import functools
@@ -14,42 +15,32 @@ import jax.numpy as jnp
 import ml_collections
 import optax
 
+from caecnn_jax.networks import losses as losses_lib
 from caecnn_jax.networks import models
+from caecnn_jax.training import optimizers
 
 Batch = Mapping[str, jax.Array]
 Metrics = dict[str, jax.Array]
 PyTree = Any
 
 
-class Adam(NamedTuple):
-    """Adam as PyTorch's: eps 1e-8 outside the root."""
-
-    lr: float
-    betas: tuple[float, float]
-
-    def transformation(self) -> optax.GradientTransformation:
-        """The optimizer that these numbers describe."""
-        return optax.adam(self.lr, b1=self.betas[0], b2=self.betas[1], eps=1e-8)
-
-
 class Recipe(NamedTuple):
     """What is minimised and how, in numbers alone: jit takes it as static and compares by value."""
 
-    optimizers: tuple[tuple[str, Adam], ...]  # (part, its optimizer), of the parts that are trained
+    optimizers: tuple[tuple[str, optimizers.Optimizer], ...]  # (part, its own), of those trained
     reconstruction_weight: float = 1.0  # of the mean squared error
-    logit_adjustment: float = 0.0  # tau of Menon et al. (2021)
+    loss: losses_lib.Loss = losses_lib.Loss()
+    ema_decay: float = 0.0  # of the averages of the weights; 0: there are none
 
 
 def make_recipe(config: ml_collections.ConfigDict) -> Recipe:
     """The recipe that a validated config describes."""
     parts = [part for part, used in (("cae", config.use_cae), ("cnn", config.use_cnn)) if used]
-    opts = {part: config[part].opt for part in parts}
     return Recipe(
-        optimizers=tuple(
-            (part, Adam(float(opt.lr), tuple(map(float, opt.betas)))) for part, opt in opts.items()
-        ),
+        optimizers=tuple((part, optimizers.settings(config[part].opt)) for part in parts),
         reconstruction_weight=float(config.cae.loss_weight),
-        logit_adjustment=float(config.cnn.logit_adjustment),
+        loss=losses_lib.Loss(**config.cnn.loss),
+        ema_decay=float(config.ema_decay),
     )
 
 
@@ -67,6 +58,7 @@ class TrainState:
     params: PyTree
     batch_stats: PyTree
     opt_state: PyTree
+    averages: Mapping[str, optimizers.Average]  # empty where the recipe has none
     class_counts: jax.Array | None  # int [K]: of the images that an epoch visits, never changed
     model: models.Classifier = flax.struct.field(pytree_node=False)
     recipe: Recipe = flax.struct.field(pytree_node=False)
@@ -79,7 +71,19 @@ class TrainState:
     @property
     def arrays(self) -> dict[str, PyTree]:
         """What is saved of it."""
-        return {"variables": self.variables, "opt_state": self.opt_state}
+        arrays = {"variables": self.variables, "opt_state": self.opt_state}
+        return arrays | ({"averages": self.averages} if self.averages else {})
+
+
+def evaluated(arrays: Mapping[str, PyTree]) -> dict[str, PyTree]:
+    """The variables of a state's arrays that are evaluated: the averages where there are any."""
+    averages = arrays.get("averages")
+    if not averages:
+        return arrays["variables"]
+    return {
+        "params": {part: average.params for part, average in averages.items()},
+        "batch_stats": {part: average.batch_stats for part, average in averages.items()},
+    }
 
 
 def _init(model: models.Classifier, key: jax.Array) -> PyTree:
@@ -114,10 +118,11 @@ def create_state(
         variables = init(model, key)
     recipe = make_recipe(config)
     opt_state = {
-        part: optimizer.transformation().init(variables["params"][part])
+        part: optimizers.make(optimizer).init(variables["params"][part])
         for part, optimizer in recipe.optimizers
     }
-    arrays = {"variables": variables, "opt_state": opt_state}
+    averages = optimizers.first_averages(variables) if recipe.ema_decay else {}
+    arrays = {"variables": variables, "opt_state": opt_state, "averages": averages}
     return restore_state(model, recipe, arrays, class_counts=class_counts)
 
 
@@ -134,52 +139,18 @@ def restore_state(
         params=dict(variables["params"]),
         batch_stats=dict(variables["batch_stats"]),
         opt_state=dict(arrays["opt_state"]),
+        averages=dict(arrays.get("averages", {})),
         class_counts=class_counts,
         model=model,
         recipe=recipe,
     )
 
 
-def masked_mean(values: jax.Array, mask: jax.Array) -> jax.Array:
-    """Mean over the images where `mask` bool [B] is True, of values float [B]; 0 if there is none.
-
-    Computed in float32 at least, whatever the values' precision.
-    """
-    values = values.astype(jnp.promote_types(values.dtype, jnp.float32))
-    return jnp.where(mask, values, 0).sum() / jnp.maximum(mask.sum(), 1)
-
-
-def reconstruction_error(images: jax.Array, reconstruction: jax.Array) -> jax.Array:
-    """Squared error of each image, float [B], a mean over its pixels and channels."""
-    error = (reconstruction.astype(images.dtype) - images).reshape(images.shape[0], -1)
-    return jnp.square(error).mean(axis=1)
-
-
-def cross_entropy(logits: jax.Array, labels: jax.Array) -> jax.Array:
-    """Cross-entropy of each image, float [B], from logits [B, K] and int labels [B]."""
-    logits = logits.astype(jnp.promote_types(logits.dtype, jnp.float32))
-    return optax.softmax_cross_entropy_with_integer_labels(logits, labels)
-
-
-def classification(
-    logits: jax.Array, labels: jax.Array, class_counts: jax.Array | None, tau: float
-) -> jax.Array:
-    """The logit-adjusted cross-entropy of each image, float [B]: of logits + tau log p(class).
-
-    Menon et al. (2021, "Long-tail learning via logit adjustment", equation 10).
-    """
-    logits = logits.astype(jnp.promote_types(logits.dtype, jnp.float32))
-    if tau:
-        shares = class_counts.astype(logits.dtype) / class_counts.sum()
-        logits += tau * jnp.log(shares)[None]
-    return cross_entropy(logits, labels)
-
-
 def losses(
     outputs: models.Outputs,
     batch: Batch,
     mask: jax.Array,
-    classification: Callable[[jax.Array, jax.Array], jax.Array] = cross_entropy,
+    classification: Callable[[jax.Array, jax.Array], jax.Array] = losses_lib.cross_entropy,
 ) -> Metrics:
     """{"loss_cae", "loss_cnn"}, batch means over the images in the mask; nan for an absent part.
 
@@ -187,11 +158,21 @@ def losses(
     """
     metrics = {"loss_cae": jnp.nan, "loss_cnn": jnp.nan}
     if outputs.reconstruction is not None:
-        error = reconstruction_error(batch["image"], outputs.reconstruction)
-        metrics["loss_cae"] = masked_mean(error, mask)
+        error = losses_lib.reconstruction_error(batch["image"], outputs.reconstruction)
+        metrics["loss_cae"] = losses_lib.masked_mean(error, mask)
     if outputs.logits is not None:
-        metrics["loss_cnn"] = masked_mean(classification(outputs.logits, batch["label"]), mask)
+        error = classification(outputs.logits, batch["label"])
+        metrics["loss_cnn"] = losses_lib.masked_mean(error, mask)
     return metrics
+
+
+def classification(state: TrainState, batch: Batch, joint_epoch: jax.Array | int) -> Callable:
+    """What training takes for each image's loss, of logits [B, K] and labels [B]."""
+    given = {"class_counts": state.class_counts, "loss": state.recipe.loss}
+    if "share" not in batch:
+        return functools.partial(losses_lib.classification, joint_epoch=joint_epoch, **given)
+    given |= {"partners": batch["partner"], "share": batch["share"]}
+    return functools.partial(losses_lib.mixed_classification, joint_epoch=joint_epoch, **given)
 
 
 def objective(outputs: models.Outputs, metrics: Metrics, recipe: Recipe) -> jax.Array:
@@ -221,8 +202,7 @@ def train_step(
     """
     mask = batch_mask(batch)
     trained = [part for part in state.params if joint or part == "cae"]
-    tau = state.recipe.logit_adjustment
-    classify = functools.partial(classification, class_counts=state.class_counts, tau=tau)
+    classify = classification(state, batch, 1 if moment is None else moment.joint_epoch)
 
     def loss(params):
         outputs, updates = state.model.apply(
@@ -239,20 +219,23 @@ def train_step(
     trained_params = {part: state.params[part] for part in trained}
     gradients, (metrics, batch_stats) = jax.grad(loss, has_aux=True)(trained_params)
     params, opt_state = dict(state.params), dict(state.opt_state)
-    optimizers = dict(state.recipe.optimizers)
+    recipes, averages = dict(state.recipe.optimizers), dict(state.averages)
     for part in trained:
-        updates, opt_state[part] = (
-            optimizers[part]
-            .transformation()
-            .update(gradients[part], state.opt_state[part], params[part])
+        updates, opt_state[part] = optimizers.make(recipes[part]).update(
+            gradients[part], state.opt_state[part], params[part]
         )
         if moment is not None:
             updates = optax.tree.scale(moment.lr_factors[part], updates)
         params[part] = optax.apply_updates(params[part], updates)
+        if part in averages:
+            averages[part] = optimizers.next_average(
+                averages[part], params[part], batch_stats[part], state.recipe.ema_decay
+            )
     state = state.replace(
         params=params,
         batch_stats=state.batch_stats | batch_stats,
         opt_state=opt_state,
+        averages=averages,
     )
     return state, metrics
 

@@ -71,7 +71,9 @@ def train_runs(
     _write_about(folder, dataset.description(data, *statistics), described)
     channels = data.images.shape[-1]
     model = models.from_config(config, num_classes=len(data.class_names), channels=channels)
-    journals = [Journal(folder, split, data) for split in splits]
+    journals = [
+        Journal(folder, split, data, selection_metric=config.selection_metric) for split in splits
+    ]
     mine = [journals[number] for number in lanes.runs_of_this_process(len(journals))]
     restore(mine, saved_shapes(config, model), keep=config.keep_checkpoints, lanes=lanes)
     progress = Progress(
@@ -83,7 +85,9 @@ def train_runs(
     )
     progress.write_history()
     aug = augment.Settings(**config.aug) if config.use_aug else None
-    place_on = functools.cache(functools.partial(epochs.place, data, statistics, aug))
+    mixup_alpha = float(config.mixup_alpha)
+    pipeline = epochs.Pipeline(data.images.shape[1:], statistics, aug, mixup_alpha)
+    place_on = functools.cache(functools.partial(epochs.place, data, pipeline))
 
     def train_one(journal: Journal, mesh: Mesh) -> None:
         if has_ended(journal, config) and journal.is_complete():
@@ -98,7 +102,7 @@ def train_runs(
 
     deal_out(mine, lanes.meshes, train_one, request)
     wait_for_others(config, journals, mine, progress)
-    return _write_end(folder, described, journals, data.class_names)
+    return _write_end(folder, described, journals, config.selection_metric)
 
 
 def with_epochs(
@@ -220,11 +224,12 @@ def _write_end(
     folder: epath.Path,
     described: dict[str, Any],
     journals: Sequence[Journal],
-    class_names: Sequence[str],
+    selection_metric: str,
 ) -> dict:
     """Writes what the runs came to; returns what metrics.json holds."""
     records = {journal.split.name: journal.records for journal in journals}
-    summary = metrics.summarize(records, class_names)
+    counts = {run: list(described["class_counts"][run]["train"].values()) for run in records}
+    summary = metrics.summarize(records, described["class_names"], counts, selection_metric)
     described["seconds"] = sum(r["seconds"] for of_run in records.values() for r in of_run)
     if devices.is_writer():
         workdir_lib.write_json(folder / "run.json", described)

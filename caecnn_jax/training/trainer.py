@@ -17,7 +17,7 @@ from caecnn_jax.data import augment
 from caecnn_jax.networks import models
 from caecnn_jax.records.journal import Journal
 from caecnn_jax.results import metrics
-from caecnn_jax.training import devices, epochs, optimizers, signals, steps
+from caecnn_jax.training import balanced, devices, epochs, optimizers, signals, steps
 from caecnn_jax.training.progress import Progress, has_ended, is_joint
 
 
@@ -55,6 +55,7 @@ class Trainer:
         self._progress, self._request = progress, request
         split = journal.split
         self._recipe = steps.make_recipe(config)
+        self._members = devices.put(place.mesh, journal.members_by_class)
         self._num_steps = -(-len(split.expanded) // config.batch_size)  # with an image
         per_call = config.steps_per_call
         self._train_order = place.order(split.expanded, config.batch_size, per_call)
@@ -71,7 +72,7 @@ class Trainer:
         journal = self._journal
         arrays = journal.arrays or self._new_arrays()
         if journal.records and not journal.step:
-            self._show(arrays["variables"])  # a kill may have come before it
+            self._show(steps.evaluated(arrays))  # a kill may have come before it
         state, ahead = self._put(arrays), None
         for epoch in range(len(journal.records) + 1, self._config.num_epoch + 1):
             if has_ended(journal, self._config):
@@ -101,14 +102,25 @@ class Trainer:
         placed, class_counts = devices.put(self._place.mesh, on_host)
         return steps.restore_state(self._model, self._recipe, placed, class_counts=class_counts)
 
+    def _order(self, epoch: int) -> epochs.Order:
+        """The epoch's images in random order, every class as often where the config asks for it."""
+        key, first = self._key(epochs.SHUFFLE, epoch), self._config.balanced_batches_from
+        if first and self._joint_epoch(epoch) >= first and is_joint(epoch, self._config):
+            return balanced.balanced(self._train_order, key, *self._members)
+        return epochs.shuffled(self._train_order, key)
+
+    def _joint_epoch(self, epoch: int) -> int:
+        """Counts the epochs in which the CNN trains, from 1; 1 before them."""
+        warmup = self._config.only_train_cae_until if self._config.use_cae else 0
+        return max(epoch - warmup, 1)
+
     def _moment(self, epoch: int) -> steps.Moment:
         """The epoch's factors of the learning rates float32 [S], 0 in steps without an image."""
         factors = optimizers.lr_factors(self._config, epoch, self._num_steps)
         padding = (0, self._train_order.num_steps - self._num_steps)
-        warmup = self._config.only_train_cae_until if self._config.use_cae else 0
         return steps.Moment(
             {part: np.pad(values, padding) for part, values in factors.items()},
-            joint_epoch=max(epoch - warmup, 1),
+            joint_epoch=self._joint_epoch(epoch),
         )
 
     def _dispatch(
@@ -119,7 +131,7 @@ class Trainer:
         first_step = self._journal.step if ahead is None else 0
         began = time.time()
         train, valid, done = [], [], first_step
-        order = epochs.shuffled(self._train_order, self._key(epochs.SHUFFLE, epoch))
+        order = self._order(epoch)
         calls = epochs.train(
             state,
             self._place.data,
@@ -140,11 +152,12 @@ class Trainer:
                     self._interrupt(done, train, state, ahead)
         for chunk in epochs.evaluate(
             self._model,
-            state.variables,
+            steps.evaluated(state.arrays),
             self._place.data,
             self._valid_order,
             joint=joint,
             pipeline=self._place.pipeline,
+            loss=self._recipe.loss,
         ):
             valid.append(chunk)
             if self._request.is_made():
@@ -191,7 +204,7 @@ class Trainer:
         self._journal.save(record, arrays, self._config.keep_checkpoints)
         self._progress.write_history()
         self._progress.log(record)
-        self._show(arrays["variables"])
+        self._show(steps.evaluated(arrays))
 
     def _show(self, variables: dict[str, Any]) -> None:
         """Shows the last epoch; of one that ends the run, what the run came to."""

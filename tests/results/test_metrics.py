@@ -5,6 +5,8 @@ import numpy as np
 import pytest
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
+from sklearn import calibration as sklearn_calibration
+from sklearn import metrics as sklearn_metrics
 
 from caecnn_jax.results import metrics
 
@@ -84,15 +86,18 @@ def test_seven_images_in_batches_of_four_evaluate_as_one_batch_of_seven():
 
 def test_an_evaluation_without_the_cnn_has_no_accuracy():
     record = metrics.evaluation({"loss_cae": [0.5], "images": [3]})
-    assert record["valid"] == {"loss_cae": 0.5, "loss_cnn": None, "accuracy": None}
-    assert record["confusion_matrix"] is None
+    assert record["valid"] == dict.fromkeys(metrics.FIGURES) | {"loss_cae": 0.5}
+    assert record["confusion_matrix"] is None and record["reliability"] is None
 
 
 def make_record(epoch, accuracy=None, loss_cae=None, confusion=None):
+    figures = metrics.of_confusion(np.asarray(confusion)) if confusion else {}
+    figures |= {"accuracy": accuracy, "loss_cae": loss_cae}
     return {
         "epoch": epoch,
-        "valid": {"accuracy": accuracy, "loss_cae": loss_cae, "loss_cnn": None},
+        "valid": dict.fromkeys(metrics.FIGURES) | figures,
         "confusion_matrix": confusion,
+        "reliability": None,
     }
 
 
@@ -110,6 +115,16 @@ def test_the_best_epoch(accuracies, losses, best):
     pairs = zip(accuracies, losses, strict=True)
     records = [make_record(epoch, *pair) for epoch, pair in enumerate(pairs, 1)]
     assert metrics.best_epoch(records) == best
+
+
+def test_the_best_epoch_may_follow_another_figure():
+    records = [
+        make_record(1, 0.9, None, [[8, 0], [2, 0]]),
+        make_record(2, 0.8, None, [[6, 2], [0, 2]]),
+    ]
+    assert [metrics.best_epoch(records, name) for name in metrics.SELECTION_METRICS] == [0, 1, 1]
+    result = metrics.run_result(records[::-1], ("ant", "bee"), None, "balanced_accuracy")
+    assert (result["best_epoch"], result["best"]["balanced_accuracy"]) == (2, 0.875)
 
 
 def test_a_run_reports_its_last_epoch_and_the_best_beside_it():
@@ -156,15 +171,96 @@ def test_without_folds_there_is_no_cross_validation():
     assert summary_of("test")["cv"] is None
 
 
-def test_the_text_table_shows_every_class():
-    confusion = CONFUSION.tolist()
-    result = metrics.result(make_record(1, 0.7, 0.25, confusion), NAMES)
-    lines = metrics.text_table(result).splitlines()
-    assert lines[0].split() == ["accuracy", "0.7000", "macro_f1", "0.4924", "loss_cae", "0.2500"]
-    assert lines[2].split() == ["ant", "0.8000", "0.6667", "0.7273", "of", "6", "images"]
-    assert len(lines) == 2 + len(NAMES)
+def test_class_figures_equal_scikit_learns():
+    rng = np.random.default_rng(0)
+    true = rng.choice(4, 300, p=(0.7, 0.2, 0.08, 0.02))
+    guess = np.where(rng.random(300) < 0.7, true, rng.integers(0, 4, 300))
+    confusion = sklearn_metrics.confusion_matrix(true, guess)
+    figures = metrics.of_confusion(confusion)
+    assert figures == {
+        "accuracy": pytest.approx(sklearn_metrics.accuracy_score(true, guess)),
+        "balanced_accuracy": pytest.approx(sklearn_metrics.balanced_accuracy_score(true, guess)),
+        "macro_f1": pytest.approx(sklearn_metrics.f1_score(true, guess, average="macro")),
+        "g_mean": pytest.approx(
+            np.prod(sklearn_metrics.recall_score(true, guess, average=None)) ** 0.25
+        ),
+    }
+    assert figures["accuracy"] > figures["balanced_accuracy"]  # it hides the rare classes
 
 
-def test_the_text_table_of_an_autoencoder_is_its_loss():
-    result = metrics.result(make_record(1, None, 0.25), NAMES)
-    assert metrics.text_table(result) == "loss_cae 0.2500"
+def test_classes_without_images_do_not_count():
+    confusion = np.array([[3, 1, 0], [1, 1, 0], [0, 0, 0]])
+    assert metrics.balanced_accuracy(confusion) == (0.75 + 0.5) / 2
+    assert metrics.g_mean(confusion) == pytest.approx(np.sqrt(0.75 * 0.5))
+    assert metrics.g_mean(CONFUSION) == 0.0  # no cat is found
+    assert metrics.balanced_accuracy(np.zeros((3, 3), int)) == 0.0
+
+
+def expected_calibration_error(probabilities, labels, bins):
+    """Equation 3 of Guo et al. 2017 as it stands, bin by bin."""
+    confidence, guess, total = probabilities.max(axis=1), probabilities.argmax(axis=1), 0.0
+    for number in range(bins):
+        inside = (confidence > number / bins) & (confidence <= (number + 1) / bins)
+        if inside.any():
+            gap = (guess[inside] == labels[inside]).mean() - confidence[inside].mean()
+            total += inside.mean() * abs(gap)
+    return total
+
+
+@pytest.mark.parametrize("bins", [1, 10, 15])
+def test_the_calibration_error_is_the_papers_sum_over_bins(bins):
+    rng = np.random.default_rng(1)
+    probabilities = rng.dirichlet(np.full(5, 0.3), 500)
+    labels = np.where(rng.random(500) < 0.5, probabilities.argmax(axis=1), rng.integers(0, 5, 500))
+    got = metrics.calibration_error(probabilities, labels, bins)
+    assert got == pytest.approx(expected_calibration_error(probabilities, labels, bins))
+    # Of two classes, scikit-learn's curve has the same bins over the positive class: taken where
+    # that is the predicted one, these are ours.
+    positive = rng.uniform(0.5, 1, 500)
+    right = (rng.random(500) < positive).astype(int)
+    curve = sklearn_calibration.calibration_curve(right, positive, n_bins=bins)
+    counts = np.histogram(positive, np.linspace(0, 1, bins + 1))[0]
+    counts = counts[counts > 0]
+    expected = (counts / 500 * np.abs(curve[0] - curve[1])).sum()
+    both = np.stack([1 - positive, positive], axis=1)
+    assert metrics.calibration_error(both, right, bins) == pytest.approx(expected)
+
+
+def test_certain_and_right_is_calibrated_and_certain_and_wrong_is_not():
+    assert metrics.calibration_error(np.eye(3), np.arange(3)) == 0.0
+    assert metrics.calibration_error(np.eye(3), np.array([1, 2, 0])) == 1.0
+
+
+def test_an_evaluation_adds_up_its_calibration():
+    # Two steps: bin 1 holds 2 images at 0.4 and 1 at 0.3, 1 right; bin 2 holds 1 at 0.9, right.
+    by_step = {
+        "loss_cnn": [1.0, 2.0],
+        "images": [3, 1],
+        "confusion": np.array([[[1, 2], [0, 0]], [[0, 0], [0, 1]]]),
+        "bin_images": [[3, 0], [0, 1]],
+        "bin_confidence": [[1.1, 0.0], [0.0, 0.9]],
+        "bin_correct": [[1, 0], [0, 1]],
+    }
+    record = metrics.evaluation(by_step)
+    assert metrics.result(record, ("ant", "bee"))["nll"] == pytest.approx((3 * 1.0 + 2.0) / 4)
+    assert record["valid"]["calibration_error"] == pytest.approx((0.1 + 0.1) / 4)
+    assert record["reliability"]["accuracy"] == [pytest.approx(1 / 3), 1.0]
+    assert record["valid"]["balanced_accuracy"] == pytest.approx((1 / 3 + 1) / 2)
+
+
+def test_a_result_groups_the_classes_by_their_training_images():
+    record = make_record(1, 0.7, None, CONFUSION.tolist())
+    result = metrics.result(record, NAMES, (500, 90, 3))
+    assert result["shots"] == {"many": pytest.approx(4 / 6), "medium": 1.0, "few": 0.0}
+    assert result["thirds"] == {"head": pytest.approx(4 / 6), "middle": 1.0, "tail": 0.0}
+    assert metrics.result(record, NAMES)["shots"] is None
+
+
+def test_the_folds_groups_are_averaged_where_they_exist():
+    confusions = {"fold_1": [[4, 0], [2, 2]], "fold_2": [[4, 0], [4, 0]]}
+    records = {name: [make_record(1, 0.5, None, table)] for name, table in confusions.items()}
+    counts = dict.fromkeys(confusions, (300, 50))
+    mean = metrics.summarize(records, ("ant", "bee"), counts)["cv"]["mean"]
+    assert mean["shots"] == {"many": 1.0, "medium": 0.25, "few": None}
+    assert mean["balanced_accuracy"] == pytest.approx((0.75 + 0.5) / 2)
+    assert metrics.summarize(records, ("ant", "bee"))["cv"]["mean"]["shots"] is None

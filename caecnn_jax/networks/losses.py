@@ -1,0 +1,240 @@
+"""What training minimises, as pure functions, and the corrections for rare classes.
+
+B: images of a batch; K: classes; n_c: images of class c that an epoch visits, n their sum. All is
+computed in float32 at least, whatever the precision of the networks' outputs.
+"""
+
+import math
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+NUM_BINS = 15  # of confidence, as long-tailed learning's papers have it
+
+
+class Loss(NamedTuple):
+    """The classification's loss: config.cnn.loss as numbers, which jit can hold static."""
+
+    name: str = "cross_entropy"  # cross_entropy | focal | ldam
+    class_weights: str = "none"  # none | inverse | effective
+    effective_beta: float = 0.9999
+    focal_gamma: float = 1.0
+    ldam_margin: float = 0.5  # the largest margin
+    ldam_scale: float = 30.0
+    label_smoothing: float = 0.0
+    deferred_until: int = 0  # joint epochs before class_weights count
+    logit_adjustment: float = 0.0  # tau
+
+    @property
+    def needs_counts(self) -> bool:
+        """Whether it depends on how many images the classes have."""
+        return bool(self.name == "ldam" or self.class_weights != "none" or self.logit_adjustment)
+
+
+CROSS_ENTROPY = Loss()
+
+
+def masked_mean(values: jax.Array, mask: jax.Array) -> jax.Array:
+    """Mean over the images where `mask` bool [B] is True, of values float [B]; 0 if there is none.
+
+    Computed in float32 at least, whatever the values' precision.
+    """
+    return jnp.where(mask, _wide(values), 0).sum() / jnp.maximum(mask.sum(), 1)
+
+
+def reconstruction_error(images: jax.Array, reconstruction: jax.Array) -> jax.Array:
+    """Squared error of each image, float [B], a mean over its pixels and channels."""
+    error = (reconstruction.astype(images.dtype) - images).reshape(images.shape[0], -1)
+    return jnp.square(error).mean(axis=1)
+
+
+def cross_entropy(logits: jax.Array, labels: jax.Array, label_smoothing: float = 0.0) -> jax.Array:
+    """Cross-entropy of each image, float [B], from logits [B, K] and int labels [B].
+
+    The target is 1 - `label_smoothing` for the true class and `label_smoothing` spread evenly over
+    all K, the true one included (Szegedy et al. 2016, "Rethinking the Inception architecture for
+    computer vision", section 7; PyTorch's CrossEntropyLoss).
+    """
+    logits = _wide(logits)
+    hard = optax.softmax_cross_entropy_with_integer_labels(logits, labels)
+    if not label_smoothing:
+        return hard
+    spread = jax.nn.logsumexp(logits, axis=-1) - logits.mean(axis=-1)
+    return (1 - label_smoothing) * hard + label_smoothing * spread
+
+
+def focal(logits: jax.Array, labels: jax.Array, gamma: float) -> jax.Array:
+    """(1 - p)^gamma times the cross-entropy, p the true class's probability, float [B].
+
+    Lin et al. 2017, "Focal loss for dense object detection", equation 4, in the softmax form that
+    long-tailed learning compares with (FocalLoss in losses.py of Cao et al.'s LDAM-DRW).
+    """
+    error = cross_entropy(logits, labels)
+    # Kept above 0, where a power's slope may be infinite: what is multiplied by it is 0 there.
+    missed = jnp.maximum(-jnp.expm1(-error), jnp.finfo(error.dtype).tiny)
+    return missed**gamma * error
+
+
+def ldam_logits(
+    logits: jax.Array, labels: jax.Array, class_counts: jax.Array, *, margin: float, scale: float
+) -> jax.Array:
+    """Logits [B, K] whose true class has lost its margin, then all times `scale`.
+
+    The margin of class c is `margin` n_c^(-1/4) / max n^(-1/4): Cao et al. 2019, "Learning
+    imbalanced datasets with label-distribution-aware margin loss", equation 13 and LDAMLoss in
+    losses.py of LDAM-DRW. The logits are the cosine head's, from -1 to 1. A class without images
+    has no margin.
+    """
+    logits = _wide(logits)
+    counts = jnp.asarray(class_counts, logits.dtype)
+    roots = jnp.where(counts > 0, jnp.maximum(counts, 1) ** -0.25, 0)
+    margins = margin * roots / roots.max()
+    true = jax.nn.one_hot(labels, logits.shape[-1], dtype=logits.dtype)
+    return scale * (logits - true * margins[None])
+
+
+def class_weights(
+    kind: str, class_counts: jax.Array, beta: float, *, dtype=jnp.float32
+) -> jax.Array:
+    """A weight for each class, float [K]; 1 for a class without images, which nothing trains.
+
+    "inverse": n / (K n_c), so that the images' mean weight is 1 (King and Zeng 2001, "Logistic
+    regression in rare events data"; scikit-learn's class_weight="balanced").
+    "effective": (1 - beta) / (1 - beta^n_c), scaled to the sum K (Cui et al. 2019, "Class-balanced
+    loss based on effective number of samples", equation 4 and src/cifar_main.py of their code).
+    K counts the classes that have images.
+    """
+    counts = jnp.asarray(class_counts, dtype)
+    present = counts > 0
+    some = jnp.maximum(counts, 1)
+    if kind == "inverse":
+        weights = counts.sum() / (present.sum() * some)
+    else:
+        # 1 - beta^n reckoned as written would lose digits in float32 where beta is near 1.
+        weights = jnp.where(present, (1 - beta) / -jnp.expm1(some * math.log(beta)), 0)
+        weights *= present.sum() / weights.sum()
+    return jnp.where(present, weights, 1)
+
+
+def log_prior(class_counts: jax.Array, dtype=jnp.float32) -> jax.Array:
+    """log(n_c / n), float [K]; a class without images counts as one with one image."""
+    counts = jnp.maximum(jnp.asarray(class_counts, dtype), 1)
+    return jnp.log(counts / counts.sum())
+
+
+def classification(
+    logits: jax.Array,
+    labels: jax.Array,
+    class_counts: jax.Array | None,
+    loss: Loss,
+    joint_epoch: jax.Array | int = 1,
+) -> jax.Array:
+    """The loss of each image, float [B], from logits [B, K] and int labels [B].
+
+    `class_counts` int or float [K]: images of each class that an epoch visits, so that what was
+    drawn more often is not corrected twice; may be None where `loss.needs_counts` is False. `loss`
+    may be a config.cnn.loss too. `joint_epoch` 1, 2, ... may be traced: class weights count where
+    it is above `deferred_until` (deferred reweighting, DRW: Cao et al. 2019, algorithm 1).
+
+    Logit adjustment adds tau log(n_c / n) to the logits, in training alone: Menon et al. 2021,
+    "Long-tail learning via logit adjustment", equation 10; with tau 1 the balanced softmax of Ren
+    et al. 2020, "Balanced meta-softmax", equation 4. LDAM's margin and scale come before it,
+    focal's power and the weights after it. Weighted losses are multiplied, not divided by a batch's
+    sum of weights: a mean over images, as in Cui et al.'s code, not PyTorch's weighted mean.
+    """
+    logits = _wide(logits)
+    if loss.name == "ldam":
+        logits = ldam_logits(
+            logits, labels, class_counts, margin=loss.ldam_margin, scale=loss.ldam_scale
+        )
+    if loss.logit_adjustment:
+        logits += loss.logit_adjustment * log_prior(class_counts, logits.dtype)[None]
+    if loss.name == "focal":
+        error = focal(logits, labels, loss.focal_gamma)
+    else:
+        error = cross_entropy(logits, labels, loss.label_smoothing)
+    if loss.class_weights == "none":
+        return error
+    weights = class_weights(
+        loss.class_weights, class_counts, loss.effective_beta, dtype=error.dtype
+    )
+    if loss.deferred_until:
+        weights = jnp.where(joint_epoch > loss.deferred_until, weights, 1)
+    return weights[labels] * error
+
+
+def mixed_classification(
+    logits: jax.Array,
+    labels: jax.Array,
+    partners: jax.Array,
+    share: jax.Array,
+    class_counts: jax.Array | None,
+    loss: Loss,
+    joint_epoch: jax.Array | int = 1,
+) -> jax.Array:
+    """`classification` of images that `augment.mixup` mixed, float [B].
+
+    share L(label) + (1 - share) L(the partner's label): Zhang et al. 2018, "mixup: Beyond empirical
+    risk minimization", and mixup_criterion in train.py of their code.
+    """
+    own = classification(logits, labels, class_counts, loss, joint_epoch)
+    other = classification(logits, labels[partners], class_counts, loss, joint_epoch)
+    share = share.astype(own.dtype)
+    return share * own + (1 - share) * other
+
+
+def scores(logits: jax.Array, loss: Loss) -> jax.Array:
+    """The logits [B, K] whose softmax are the probabilities that this loss trained.
+
+    LDAM trains cosines times its scale; what scale they have does not change the order of classes.
+    """
+    return loss.ldam_scale * logits if loss.name == "ldam" else logits
+
+
+def post_hoc(
+    logits: jax.Array,
+    class_counts: jax.Array | None,
+    tau: float = 0.0,
+    temperature: float = 1.0,
+) -> jax.Array:
+    """Corrected logits [B, K] of a trained network: logits / temperature - tau log(n_c / n).
+
+    Menon et al. 2021, equation 9; the temperature, fitted on images whose classes are as frequent
+    as in training (Guo et al. 2017, "On calibration of modern neural networks", section 4.2), comes
+    first, so that what is divided out is the prior of calibrated probabilities.
+    """
+    logits = _wide(logits)
+    if temperature != 1:
+        logits = logits / temperature
+    if tau:
+        logits -= tau * log_prior(class_counts, logits.dtype)[None]
+    return logits
+
+
+def calibration_sums(
+    logits: jax.Array, labels: jax.Array, mask: jax.Array, num_bins: int = NUM_BINS
+) -> dict[str, jax.Array]:
+    """What the calibration error is reckoned from, sums over the images where `mask` [B].
+
+    {"bin_images": int32 [bins], "bin_correct": int32 [bins], "bin_confidence": float [bins]}: the
+    images by the greatest probability of their softmax, in `num_bins` bins of
+    equal width, of which each holds its upper end; among them the right ones; the sum of those
+    probabilities. `calibration.error_from_bins` takes it from here.
+    """
+    logits = _wide(logits)
+    confidence = jnp.exp(logits.max(axis=-1) - jax.nn.logsumexp(logits, axis=-1))
+    index = jnp.clip(jnp.ceil(confidence * num_bins).astype(jnp.int32) - 1, 0, num_bins - 1)
+    correct = mask & (logits.argmax(axis=-1) == labels)
+    zeros = jnp.zeros(num_bins, jnp.int32)
+    return {
+        "bin_images": zeros.at[index].add(mask.astype(jnp.int32)),
+        "bin_correct": zeros.at[index].add(correct.astype(jnp.int32)),
+        "bin_confidence": zeros.astype(logits.dtype).at[index].add(jnp.where(mask, confidence, 0)),
+    }
+
+
+def _wide(values: jax.Array) -> jax.Array:
+    """The values in float32 at least."""
+    return values.astype(jnp.promote_types(values.dtype, jnp.float32))

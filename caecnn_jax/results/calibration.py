@@ -1,0 +1,55 @@
+"""How well probabilities agree with what is right, and the temperature that mends them.
+
+N: images; K: classes; bins: intervals of equal width of the greatest probability, the confidence.
+"""
+
+from typing import TypedDict
+
+import numpy as np
+from scipy import optimize, special
+
+
+class Reliability(TypedDict):
+    """A reliability diagram: for each bin of confidence, None where it is empty."""
+
+    images: list[int]
+    confidence: list[float | None]  # mean
+    accuracy: list[float | None]
+
+
+def error_from_bins(images: np.ndarray, confidence: np.ndarray, correct: np.ndarray) -> float:
+    """`metrics.calibration_error` from each bin's images, summed confidence and right images."""
+    gaps = np.abs(np.asarray(correct, np.float64) - np.asarray(confidence, np.float64))
+    return float(gaps.sum() / max(np.sum(images), 1))
+
+
+def reliability(images: np.ndarray, confidence: np.ndarray, correct: np.ndarray) -> Reliability:
+    """The diagram of the sums that `error_from_bins` takes."""
+
+    def means(sums: np.ndarray) -> list[float | None]:
+        pairs = zip(np.asarray(sums).tolist(), np.asarray(images).tolist(), strict=True)
+        return [value / count if count else None for value, count in pairs]
+
+    return {
+        "images": np.asarray(images, int).tolist(),
+        "confidence": means(confidence),
+        "accuracy": means(correct),
+    }
+
+
+def fit_temperature(logits: np.ndarray, labels: np.ndarray) -> float:
+    """The temperature from 0.01 to 100 by which logits [N, K] have the least mean NLL, in float64.
+
+    Guo et al. 2017, section 4.2. Labels int [N]. The NLL is unimodal in the temperature's logarithm
+    (it is convex in its inverse), so that a bounded scalar search finds the least.
+    """
+    logits, labels = np.asarray(logits, np.float64), np.asarray(labels)
+
+    def nll(log_temperature: float) -> float:
+        scaled = logits / np.exp(log_temperature)
+        true = np.take_along_axis(scaled, labels[:, None], axis=1)[:, 0]
+        return float(np.mean(special.logsumexp(scaled, axis=1) - true))
+
+    bounds = (np.log(0.01), np.log(100.0))
+    found = optimize.minimize_scalar(nll, bounds=bounds, method="bounded", options={"xatol": 1e-6})
+    return float(np.exp(found.x))

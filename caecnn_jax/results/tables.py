@@ -1,0 +1,61 @@
+"""Results as lines of text, for the terminal."""
+
+from collections.abc import Mapping
+
+from caecnn_jax.results import metrics
+
+
+def text_table(result: metrics.Result) -> str:
+    """A result as lines of text: its figures, those of groups of classes, then a row a class."""
+    lines = ["  ".join(f"{name} {value:.4f}" for name, value in _figures(result).items())]
+    if result["per_class"]:
+        lines.append(f"{'class':<12}{'precision':>10}{'recall':>10}{'F1':>10}")
+    for name, row in (result["per_class"] or {}).items():
+        support = f"  of {row['support']} images" if "support" in row else ""
+        columns = "".join(f"{row[measure]:>10.4f}" for measure in ("precision", "recall", "f1"))
+        lines.append(f"{name:<12}{columns}{support}")
+    return "\n".join(lines)
+
+
+def summary_table(summary: Mapping) -> str:
+    """What metrics.json holds as lines of text: a row a figure or class, a column a run.
+
+    The folds are followed by their mean ± standard deviation, and that by the test run; F1 stands
+    for a class.
+    """
+    cv, test = summary["cv"], summary["test"]
+    folds = cv["folds"] if cv else []
+    headings = ["", *(f"fold {fold['fold']}" for fold in folds)]
+    headings += ["mean ± std"] * bool(cv) + ["test"] * bool(test)
+    rows = [headings, ["epochs", *(str(fold["epochs"]) for fold in folds)]]
+    rows[-1] += [""] * bool(cv) + ([str(test["epochs"])] if test else [])
+    columns = [_rows_of(fold) for fold in folds]
+    mean, std = (_rows_of(cv["mean"]), _rows_of(cv["std"])) if cv else ({}, {})
+    tested = _rows_of(test) if test else {}
+    for name in dict.fromkeys(name for column in (*columns, tested) for name in column):
+        cells = [_cell(column.get(name)) for column in columns]
+        if cv:
+            cells.append(f"{_cell(mean.get(name))} ± {_cell(std.get(name))}")
+        rows.append([name, *cells, *([_cell(tested.get(name))] if test else [])])
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return "\n".join(
+        "  ".join([cells[0].ljust(widths[0]), *map(str.rjust, cells[1:], widths[1:])]).rstrip()
+        for cells in rows
+    )
+
+
+def _figures(result: Mapping) -> dict[str, float]:
+    """What a result has of figures, by name, and by group and name."""
+    figures = {name: result[name] for name in metrics.FIGURES}
+    for group in ("shots", "thirds"):
+        figures |= {f"accuracy {name}": value for name, value in (result[group] or {}).items()}
+    return {name: value for name, value in figures.items() if value is not None}
+
+
+def _rows_of(result: Mapping) -> dict[str, float]:
+    classes = result["per_class"] or {}
+    return _figures(result) | {f"F1 {name}": row["f1"] for name, row in classes.items()}
+
+
+def _cell(value: float | None) -> str:
+    return "-" if value is None else f"{value:.4f}"
