@@ -1,5 +1,6 @@
 """Evaluation of a trained run, rebuilt from its own files, on its data or on others."""
 
+import contextlib
 import os
 import pathlib
 from collections.abc import Mapping, Sequence
@@ -54,9 +55,25 @@ def restore(
 ) -> dict[str, Any]:
     """The variables {"params", "batch_stats"} of a run's checkpoint, as host arrays.
 
-    `run` is "fold_1", ... or "test"; `checkpoint` is "last", "best" or an epoch's number. Raises
-    EvaluateError or CheckpointError when there is no such checkpoint, or it is damaged.
+    `run` is "fold_1", ... or "test"; `checkpoint` is "last", "best" or an epoch's number. Where the
+    run still trains and removes that checkpoint, looks again. Raises EvaluateError or
+    CheckpointError when there is no such checkpoint, or it is damaged.
     """
+    model = networks(config, description)
+    shape = (1, description.image_size, description.image_size, description.channels)
+    with jax.enable_x64(config.dtype == "float64"):  # else the shapes would be those of float32
+        images = jax.ShapeDtypeStruct(shape, models.param_dtype(config))
+        template = jax.eval_shape(model.init, jax.random.key(0), images)
+    for _ in range(checkpoints.TRIES - 1):
+        with contextlib.suppress(checkpoints.GoneError):
+            return _restore(workdir, template, run=run, checkpoint=checkpoint)
+    return _restore(workdir, template, run=run, checkpoint=checkpoint)
+
+
+def _restore(
+    workdir: epath.Path, template: dict[str, Any], *, run: str, checkpoint: str
+) -> dict[str, Any]:
+    """One try of `restore`, shaped like `template`."""
     if not (workdir / run).exists():
         raise EvaluateError(f"{workdir} holds no run {run!r}: choose another --fold")
     saved = checkpoints.Checkpoints(workdir / run, read_only=True)
@@ -72,11 +89,6 @@ def restore(
     if checkpoint == "best":
         records = saved.restore(epoch, {}).progress["records"]
         epoch = records[metrics.best_epoch(records)]["epoch"]
-    model = networks(config, description)
-    shape = (1, description.image_size, description.image_size, description.channels)
-    with jax.enable_x64(config.dtype == "float64"):  # else the shapes would be those of float32
-        images = jax.ShapeDtypeStruct(shape, models.param_dtype(config))
-        template = jax.eval_shape(model.init, jax.random.key(0), images)
     return saved.restore(epoch, {"variables": template}).arrays["variables"]
 
 
