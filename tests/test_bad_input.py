@@ -87,6 +87,8 @@ FLAGS = [
     ([*MIXED, "--mode=evaluate"], "--config is for --mode train, and not used by evaluate .*own"),
     (["--workdir={run}", "--mode=report", "--fold=1"], "--fold is for --mode evaluate, predict"),
     (["--workdir={run}", "--images=x.png"], "--images is for --mode predict, and not used by tr"),
+    (["--workdir={run}", "--config.data_dir=x"], "--config is missing: for example"),
+    (["--workdir={run}", "--mode=export", "--config.data_dir=x"], "--config.data_dir is for --mod"),
     (["--flagfile=none"], "Unable to open flagfile"),
     (["--flagfile"], "--flagfile with no argument"),
     (["--config.batch_size=3", *MIXED], "Found --config.batch_size=3 in argv before"),

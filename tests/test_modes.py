@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+import types
 
 import jax
 import numpy as np
@@ -95,7 +96,9 @@ def test_evaluate_prints_what_it_cannot_write(
     trained_run, tiny_data, tmp_path, monkeypatch, capsys
 ):
     """In a run's folder that is read-only; the same where --output names such a place."""
-    monkeypatch.setattr(dataset, "open_source", lambda _: source_of(tiny_data))
+    monkeypatch.setattr(
+        dataset, "open_source", lambda _: types.SimpleNamespace(read=lambda: tiny_data)
+    )
 
     def refuses(path, *_):
         raise workdir.WorkdirError(f"cannot write {path}: Read-only file system")
@@ -107,9 +110,14 @@ def test_evaluate_prints_what_it_cannot_write(
         assert printed.startswith("fold_1-valid-last\n") and "accuracy" in printed
         assert "not written: cannot write" in printed and "--output names another" in printed
         with pytest.raises(workdir.WorkdirError):
-            modes.evaluate(trained_run, "1", "last", None, output=str(tmp_path / "out"), elsewhere={})
+            modes.evaluate(
+                trained_run, "1", "last", None, output=str(tmp_path / "out"), elsewhere={}
+            )
         assert "accuracy" in capsys.readouterr().out
-    assert modes.evaluate(trained_run, "1", "last", None, output=str(tmp_path / "out"), elsewhere={}) == 0
+    assert (
+        modes.evaluate(trained_run, "1", "last", None, output=str(tmp_path / "out"), elsewhere={})
+        == 0
+    )
     assert (tmp_path / "out" / "fold_1-valid-last.json").exists()
 
 
