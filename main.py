@@ -9,19 +9,12 @@ report     python main.py --mode report --workdir runs/mixed
 """
 
 from absl import flags
-from ml_collections import config_flags
 
 from caecnn_jax import command_line, errors, modes
 from caecnn_jax.records import logs
 
 MODES = ("train", "evaluate", "predict", "export", "report")
-CONFIG = config_flags.DEFINE_config_file(
-    "config",
-    None,
-    "Config file; FILE:quick cuts it down.",
-    lock_config=False,
-    accept_new_attributes=True,  # a further class's count; config.validate knows all the fields
-)
+CONFIG = command_line.define_config()
 WORKDIR = flags.DEFINE_string("workdir", None, "The run's folder, a path or a bucket's address.")
 MODE = flags.DEFINE_enum("mode", "train", MODES, "What to do.")
 LOG_LEVEL = flags.DEFINE_enum("log_level", "INFO", ("INFO", "DEBUG"), "How much to log.")
@@ -32,11 +25,20 @@ CHECKPOINT = flags.DEFINE_string("checkpoint", "last", "Which one: last, best or
 IMAGES = flags.DEFINE_multi_string(
     "images", [], "predict: files, folders, globs; several may follow."
 )
-OUTPUT = flags.DEFINE_string("output", None, "predict: the results' folder; export: the file.")
+OUTPUT = flags.DEFINE_string(
+    "output", None, "evaluate, predict, report: the results' folder; export: the file."
+)
 SAVE = flags.DEFINE_bool("save_reconstructions", False, "predict: a PNG beside each image.")
 RUNS = flags.DEFINE_multi_string(
     "runs", [], "report: folders to compare; the first is the baseline."
 )
+USED = {  # the flags of each mode, beside --workdir and --log_level
+    "train": ("config", *command_line.MOVED, "distributed"),
+    "evaluate": ("fold", "checkpoint", "split", *command_line.MOVED, "output"),
+    "predict": ("fold", "checkpoint", "images", "output", "save_reconstructions"),
+    "export": ("fold", "checkpoint", "output"),
+    "report": ("runs", "output"),
+}
 
 
 def main(argv: list[str]) -> int:
@@ -44,6 +46,7 @@ def main(argv: list[str]) -> int:
     paths = {"predict": IMAGES.value, "report": RUNS.value}.get(MODE.value)
     if argv[1:] and not paths:
         raise errors.UserError(f"{argv[1]!r} is no flag: see --help")
+    command_line.check_used(MODE.value, USED)
     logs.to_console(LOG_LEVEL.value)
     if not WORKDIR.value and not RUNS.value:
         raise errors.UserError("--workdir is missing: give the run's folder")
@@ -56,13 +59,14 @@ def main(argv: list[str]) -> int:
             summary = train.train_and_evaluate(CONFIG.value, WORKDIR.value)
             return modes.after_training(summary, WORKDIR.value)
         case "evaluate":
-            return modes.evaluate(*model, SPLIT.value)
+            moved = command_line.elsewhere()
+            return modes.evaluate(*model, SPLIT.value, output=OUTPUT.value, elsewhere=moved)
         case "predict":
             return modes.predict(*model, paths + argv[1:], OUTPUT.value, SAVE.value)
         case "export":
             return modes.export(*model, OUTPUT.value)
         case "report":
-            return modes.report(WORKDIR.value or "comparison", paths + argv[1:])
+            return modes.report(WORKDIR.value, paths + argv[1:], OUTPUT.value)
 
 
 def run() -> None:

@@ -1,26 +1,63 @@
-"""The two ends of a command: its flags, and the one sentence and exit code that it ends with."""
+"""The two ends of a command: its flags, and the one sentence and exit code that it ends with.
 
+The exit codes are in docs/exit-codes.md.
+"""
+
+import contextlib
 import itertools
+import os
 import pathlib
+import select
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
+from typing import NoReturn
 
 from absl import app, flags, logging
+from ml_collections import config_flags
 
 from caecnn_jax import errors
 
-USER_ERROR, DIVERGED = 2, 3  # exit codes; a signal's is 128 and its number
+flags.disclaim_key_flags()  # --help lists main.py's flags, and --config is one of them
+USER_ERROR, DIVERGED, SOME_SKIPPED = 2, 3, 4  # a signal's is 128 and its number; 1 is a crash
+MOVED = ("config.dataset", "config.data_dir")  # flags of evaluate, for which there is no --config
+HELP = {"help", "helpshort", "helpfull", "helpxml", "h", "?"}
 _FROM_CONFIG_FILE = "Error whilst parsing config file"
 
 
-def run(main: Callable[[list[str]], None]) -> None:
-    """Parses the flags and runs `main`; a known end becomes a sentence on stderr and a code."""
+def define_config() -> flags.FlagHolder:
+    """Defines the flag --config; ends the program where a --flagfile cannot be read.
+
+    That is read already here, for the config's own fields become flags.
+    """
     try:
-        app.run(main, flags_parser=parse)
+        return config_flags.DEFINE_config_file(
+            "config",
+            None,
+            "Config file; FILE:quick cuts it down.",
+            lock_config=False,
+            accept_new_attributes=True,  # a further class's count; config.validate knows all fields
+        )
+    except flags.Error as error:
+        _end(USER_ERROR, f"error: --flagfile: {_sentence(error)}")
+
+
+def run(main: Callable[[list[str]], int]) -> None:
+    """Parses the flags and runs `main`; a known end becomes a sentence on stderr and a code."""
+    open_streams()
+
+    def flushed(argv: list[str]) -> int:
+        code = main(argv)
+        sys.stdout.flush()  # here, where a closed pipe can be told from other faults
+        return code
+
+    try:
+        app.run(flushed, flags_parser=parse)
     except errors.UserError as error:
         _end(USER_ERROR, f"error: {error}")
     except OSError as error:
+        if isinstance(error, BrokenPipeError) and _stdout_is_closed():
+            os._exit(128 + signal.SIGPIPE)  # as `... | head` ends others; all files are written
         logging.debug("where it came from:", exc_info=True)
         remedy = "see to that path and its disk, then give the same command again"
         _end(USER_ERROR, f"error: {error}: {remedy}")
@@ -32,8 +69,37 @@ def run(main: Callable[[list[str]], None]) -> None:
         _end(128 + signum, f"stopped by {name}: give the same command again to continue")
 
 
-def _end(code: int, sentence: str) -> None:
-    print(sentence, file=sys.stderr)
+def open_streams() -> None:
+    """Makes the standard streams safe to write to.
+
+    Closed ones lead to nowhere: else the next file opened takes their number, and what libraries
+    write to stderr lands in it. What a stream cannot encode is replaced.
+    """
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # takes the lowest number that is free
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115, for it stays open
+        stream = getattr(sys, name)
+        if hasattr(stream, "reconfigure"):  # not so a notebook's or a test's
+            stream.reconfigure(errors="replace")
+    if logging.get_absl_handler().python_handler.stream is None:
+        logging.get_absl_handler().python_handler.setStream(sys.stderr)
+
+
+def _stdout_is_closed() -> bool:
+    """Whether stdout is a pipe that nobody reads any more."""
+    poll = select.poll()
+    poll.register(1, 0)
+    return any(event & select.POLLERR for _, event in poll.poll(0))
+
+
+def _end(code: int, sentence: str) -> NoReturn:
+    with contextlib.suppress(OSError):  # nobody reads it any more
+        print(sentence, file=sys.stderr)
     sys.exit(code)
 
 
@@ -45,13 +111,17 @@ def parse(argv: list[str]) -> list[str]:
     path = _config_path(argv)
     if path is not None:
         _check_file(path)
+    elif not any(name in flags.FLAGS for name in MOVED):
+        for name in MOVED:
+            flags.DEFINE_string(name, None, "evaluate: where the data lie now, or other data.")
     try:
-        rest = flags.FLAGS(argv)
+        rest = _parse(argv)
         config = flags.FLAGS.config
         has_fields = hasattr(config, "to_dict")  # raises the OSError that a config file met
     except flags.Error as error:
         if _FROM_CONFIG_FILE not in str(error):
-            raise errors.UserError(f"{_sentence(error)} (--help lists the flags)") from error
+            remedy = _file_like_a_flag(argv) or "--help lists the flags"
+            raise errors.UserError(f"{_sentence(error)} ({remedy})") from error
         # config_flags puts a traceback into its message; the config file's own error is behind it.
         raise errors.UserError(f"--config={path}: {_sentence(_raised(error))}") from error
     except Exception as error:  # a config file is a program: it may raise anything
@@ -61,7 +131,55 @@ def parse(argv: list[str]) -> list[str]:
         raise errors.UserError(
             f"--config={path}: its get_config must return a ConfigDict, not {config!r}"
         )
+    _check_values(argv)
     return rest
+
+
+def elsewhere() -> dict[str, str]:
+    """{"dataset" or "data_dir": value} where those are given without a --config."""
+    given = {name: flags.FLAGS[name] for name in MOVED if name in flags.FLAGS}
+    return {
+        name.removeprefix("config."): flag.value for name, flag in given.items() if flag.present
+    }
+
+
+def check_used(mode: str, used: Mapping[str, Iterable[str]]) -> None:
+    """Raises UserError for a flag of other modes that was given: `used` has the flags by mode."""
+    for name in sorted({name for names in used.values() for name in names} - set(used[mode])):
+        if name in flags.FLAGS and flags.FLAGS[name].present:
+            modes = ", ".join(other for other in used if name in used[other])
+            reason = " (a finished run has a config of its own)" if name == "config" else ""
+            raise errors.UserError(
+                f"--{name} is for --mode {modes}, and not used by {mode}{reason}: leave it out"
+            )
+
+
+def _parse(argv: list[str]) -> list[str]:
+    """What is no flag; ends the program with code 0 where help was asked for and given."""
+    try:
+        return flags.FLAGS(argv)
+    except SystemExit:
+        if HELP & {arg.lstrip("-") for arg in argv[1:]}:
+            sys.stdout.flush()
+            sys.exit(0)
+        raise
+
+
+def _check_values(argv: list[str]) -> None:
+    """Raises UserError for `--flag false`: a flag that is on or off takes its value behind "="."""
+    for flag, following in itertools.pairwise(argv[1:]):
+        name = flag.lstrip("-")
+        is_switch = flag != name and name in flags.FLAGS and flags.FLAGS[name].boolean
+        if is_switch and following.lower() in ("true", "false", "yes", "no", "0", "1"):
+            raise errors.UserError(f"{flag} {following}: write {flag}={following}")
+
+
+def _file_like_a_flag(argv: list[str]) -> str | None:
+    """What to do where one of the arguments is a file such as -1.png, as "*.png" may give it."""
+    for arg in argv[1:]:
+        if arg.startswith("-") and os.path.exists(arg):
+            return f"for the file {arg} write ./{arg}, for a pattern ./*"
+    return None
 
 
 def _config_path(argv: list[str]) -> str | None:

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 
 import ml_collections
 
-from caecnn_jax import errors
+from caecnn_jax import command_line, errors
 
 
 def before_training(config: ml_collections.ConfigDict | None, distributed: bool) -> None:
@@ -44,6 +44,7 @@ def evaluate(
     fold: str | None,
     checkpoint: str,
     split: str | None,
+    *,
     output: str | None,
     elsewhere: Mapping[str, str],
 ) -> int:
@@ -56,13 +57,15 @@ def evaluate(
     name, result = evaluate_lib.evaluate(
         folder, fold=fold, checkpoint=checkpoint, split=split, elsewhere=elsewhere
     )
-    print(f"{name}\n{tables.text_table(result)}")
+    print(f"{name}\n{tables.text_table(result)}", flush=True)
     if "data" in result:
         print(f"on {result['data']['name']}, other images than the run was trained on")
     place = workdir_lib.resolve(output) if output else folder / "evaluations"
     try:
         evaluate_lib.write(place, name, result)
     except workdir_lib.WorkdirError as error:
+        if output:
+            raise
         print(f"not written: {error}; --output names another folder")
     else:
         print(f"written to {place}")
@@ -77,7 +80,7 @@ def predict(
     output: str | None,
     save_reconstructions: bool,
 ) -> int:
-    """Predicts what image files show; 1 where some could not be read."""
+    """Predicts what image files show."""
     from caecnn_jax.results import predict as predict_lib
 
     folder = _start(workdir)
@@ -85,7 +88,7 @@ def predict(
         folder, images, fold, checkpoint, output, save_reconstructions
     )
     print(text)
-    return 1 if num_skipped else 0
+    return command_line.SOME_SKIPPED if num_skipped else 0
 
 
 def export(workdir: str, fold: str | None, checkpoint: str, output: str | None) -> int:
@@ -99,17 +102,20 @@ def export(workdir: str, fold: str | None, checkpoint: str, output: str | None) 
     return 0
 
 
-def report(workdir: str, runs: Sequence[str]) -> int:
-    """Writes the report of the run, or the comparison of `runs` if there are any."""
+def report(workdir: str | None, runs: Sequence[str], output: str | None) -> int:
+    """Writes the report of the run, or the comparison of `runs` if there are any.
+
+    Into `output`, or else the workdir; a comparison without either goes into comparison/.
+    """
     from caecnn_jax.records import workdir as workdir_lib
     from caecnn_jax.reports import compare
     from caecnn_jax.reports import report as report_lib
 
-    folder = workdir_lib.resolve(workdir)
+    place = workdir_lib.resolve(output or workdir or "comparison")
     if runs:
-        page = compare.write([workdir_lib.resolve(run) for run in runs], folder)
+        page = compare.write([workdir_lib.resolve(run) for run in runs], place)
     else:
-        page = report_lib.write(folder)
+        page = report_lib.write(workdir_lib.resolve(workdir), place)
     print(f"written to {page}")
     return 0
 

@@ -8,8 +8,7 @@ import argparse
 import pathlib
 import sys
 
-import matplotlib
-import matplotlib.figure
+import matplotlib.colors
 import numpy as np
 from matplotlib.patches import FancyArrowPatch, FancyBboxPatch, Rectangle
 from PIL import Image, ImageFilter
@@ -17,11 +16,11 @@ from PIL import Image, ImageFilter
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from caecnn_jax.records import figures  # noqa: E402
+from caecnn_jax.records import drawing  # noqa: E402
 from configs import code, mixed  # noqa: E402
 
-INK, MUTED, PAPER = (figures.COLORS[name] for name in ("ink", "muted", "paper"))
-CNN, DECODER, ENCODER, DENSE = figures.SERIES[:4]
+INK, MUTED, PAPER = (drawing.COLORS[name] for name in ("ink", "muted", "paper"))
+CNN, DECODER, ENCODER, DENSE = drawing.SERIES[:4]
 WIDTH, HEIGHT = 100, 98.6  # of the drawing, in the units that everything is placed in
 STEPS = {
     ENCODER: "Encoder block: conv 3×3, max-pool 2×2, LeakyReLU, BatchNorm",
@@ -62,7 +61,7 @@ class Panel:
         frame = FancyBboxPatch(
             (0.8, bottom - 2.2), WIDTH - 1.6, 39, boxstyle="round,pad=0,rounding_size=1.2"
         )
-        frame.set(facecolor="white", edgecolor=figures.COLORS["grid"], linewidth=1)
+        frame.set(facecolor="white", edgecolor=drawing.COLORS["grid"], linewidth=1)
         axes.add_patch(frame)
         axes.text(2.5, bottom + 34.2, title, size=12, weight="bold", va="center")
         axes.text(17, bottom + 34.1, subtitle, size=9, color=MUTED, va="center")
@@ -133,7 +132,7 @@ class Panel:
             self.axes.plot((source + 1, x - 4), (y, y), ":", color=MUTED, lw=1.3)
         box = {
             "boxstyle": "round,pad=0.4",
-            "facecolor": figures.COLORS["shade"],
+            "facecolor": drawing.COLORS["shade"],
             "edgecolor": "none",
         }
         self.axes.text(x, y, text, size=8.5, ha="center", va="center", bbox=box)
@@ -194,10 +193,10 @@ def draw_code(axes, bottom: float) -> None:
     draw_rest(panel, config, [(x, first)])
 
 
-@matplotlib.rc_context(figures.STYLE | {"svg.fonttype": "path", "svg.hashsalt": "networks"})
-def draw() -> matplotlib.figure.Figure:
+@drawing.settings(svg_fonttype="path", svg_hashsalt="networks")
+def draw() -> drawing.Figure:
     """Both modes, one over the other, and what the arrows mean."""
-    figure = matplotlib.figure.Figure(figsize=(9.2, 9.2 * (HEIGHT) / WIDTH))
+    figure = drawing.Figure(figsize=(9.2, 9.2 * (HEIGHT) / WIDTH))
     figure.patch.set_facecolor(PAPER)
     axes = figure.add_axes((0, 0, 1, 1))
     draw_mixed(axes, 59.1)
@@ -220,7 +219,7 @@ def main() -> None:
     parser.add_argument("--output", type=pathlib.Path, default=ROOT / "docs", help="the folder")
     folder = parser.parse_args().output
     folder.mkdir(parents=True, exist_ok=True)
-    with matplotlib.rc_context({"svg.fonttype": "path", "svg.hashsalt": "networks"}):
+    with drawing.settings(svg_fonttype="path", svg_hashsalt="networks"):
         draw().savefig(folder / "networks.png", dpi=200)
         draw().savefig(folder / "networks.svg", metadata={"Date": None})
     print(f"written to {folder}: networks.png and networks.svg")

@@ -82,6 +82,15 @@ FLAGS = [
     (["--workdir={run}", "--split=dev"], "--split=dev: value should be one of"),
     (["--workdir={run}", "--distributed=perhaps"], "--distributed=perhaps: .*Non-boolean"),
     ([*MIXED, "extra"], "'extra' is no flag: see --help"),
+    ([*MIXED, "--config.use_aug", "false"], "--config.use_aug false: write --config.use_aug=false"),
+    ([*MIXED, "--distributed", "no"], "--distributed no: write --distributed=no"),
+    ([*MIXED, "--mode=evaluate"], "--config is for --mode train, and not used by evaluate .*own"),
+    (["--workdir={run}", "--mode=report", "--fold=1"], "--fold is for --mode evaluate, predict"),
+    (["--workdir={run}", "--images=x.png"], "--images is for --mode predict, and not used by tr"),
+    (["--workdir={run}", "--config.data_dir=x"], "--config is missing: for example"),
+    (["--workdir={run}", "--mode=export", "--config.data_dir=x"], "--config.data_dir is for --mod"),
+    (["--flagfile=none"], "Unable to open flagfile"),
+    (["--flagfile"], "--flagfile with no argument"),
     (["--config.batch_size=3", *MIXED], "Found --config.batch_size=3 in argv before"),
     (["--config.batch_size=3"], "Unknown command line flag 'config.batch_size'"),
     (["--config=", "--workdir={run}"], "--config=: give a Python file such as"),
@@ -228,6 +237,14 @@ def test_wrong_flags_are_refused(command, args, message):
     assert_refused(command(args), message)
 
 
+def test_a_file_that_looks_like_a_flag_is_said(command, tmp_path, monkeypatch):
+    """As a shell makes of *.png where a file is called -1.png."""
+    (tmp_path / "-1.png").write_bytes(b"")
+    monkeypatch.chdir(tmp_path)
+    predict = ["--mode=predict", "--workdir={run}", "--images", "a.png", "-1.png"]
+    assert_refused(command(predict), "for the file -1.png write ./-1.png, for a pattern ./*")
+
+
 @pytest.mark.parametrize(("base", "field", "message"), FIELDS)
 def test_wrong_fields_are_refused_before_anything_is_written(
     command, tmp_path, base, field, message
@@ -275,7 +292,11 @@ FOLDERS = [
     ({"run": "a file"}, [TRAIN[0], "--workdir={run/a/b}"], "a file is in its place"),
     ({"run/config.json": "{"}, TRAIN, "config.json: the saved config is no JSON"),
     ({"run/config.json": None}, TRAIN, "config.json"),
-    ({"run/config.json": saved()}, TRAIN, "holds a run of another config: config.batch_size was"),
+    (
+        {"run/config.json": saved(), "run/history.jsonl": "{}\n"},
+        TRAIN,
+        "holds a run of another config: config.batch_size was",
+    ),
     ({}, TRAIN, "no CIFAR-10 from data_source='tfds' .*provide CIFAR-10 in one of three ways"),
     ({}, [*CAE, "--config.data_source=archive", "--config.data_dir={none}"], "holds no CIFAR-10 a"),
     (

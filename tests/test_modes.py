@@ -4,12 +4,17 @@ import json
 import os
 import subprocess
 import sys
+import types
 
 import jax
 import numpy as np
 import pytest
 from builders import prepared_data_dir
 from PIL import Image
+
+from caecnn_jax import modes
+from caecnn_jax.data import dataset
+from caecnn_jax.records import workdir
 
 
 def command(project, *arguments, timeout=180):
@@ -26,7 +31,9 @@ def command(project, *arguments, timeout=180):
 
 
 def test_help_shows_each_mode_with_an_example(project):
-    text = command(project, "--help").stdout
+    shown = command(project, "--help")
+    assert shown.returncode == 0, shown.stderr
+    text = shown.stdout
     for mode in ("evaluate", "predict", "export", "report"):
         assert f"python main.py --mode {mode} --workdir" in text
     assert "python main.py --config configs/mixed.py" in text
@@ -43,7 +50,7 @@ def test_predict(project, trained_run, tmp_path):
     assert "2 of 2 images were resized" in done.stdout
     (tmp_path / "c.png").write_bytes(b"damaged")
     done = command(project, *common, "--images", tmp_path, "--fold=all")
-    assert done.returncode == 1, done.stderr
+    assert done.returncode == 4, done.stderr
     assert f"{tmp_path / 'c.png'}: not a PNG" in done.stderr
     assert "1 of 3 files were skipped" in done.stdout
     assert len(json.loads((tmp_path / "out" / "predictions.json").read_text())["predictions"]) == 2
@@ -76,6 +83,42 @@ def test_report_and_comparison(project, trained_run, tmp_path):
     done = command(project, "--mode=report", *runs, "--workdir", tmp_path / "compared")
     assert done.returncode == 0, done.stderr
     assert "Comparison with mixed" in (tmp_path / "compared" / "comparison.html").read_text()
+
+
+def test_report_into_another_folder(project, trained_run, tmp_path):
+    where = ["--output", tmp_path / "new"]
+    done = command(project, "--mode=report", "--workdir", trained_run, *where)
+    assert done.returncode == 0, done.stderr
+    assert "F1 by class" in (tmp_path / "new" / "report.html").read_text()
+
+
+def test_evaluate_prints_what_it_cannot_write(
+    trained_run, tiny_data, tmp_path, monkeypatch, capsys
+):
+    """In a run's folder that is read-only; the same where --output names such a place."""
+    monkeypatch.setattr(
+        dataset, "open_source", lambda _: types.SimpleNamespace(read=lambda: tiny_data)
+    )
+
+    def refuses(path, *_):
+        raise workdir.WorkdirError(f"cannot write {path}: Read-only file system")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(workdir, "write_json", refuses)
+        assert modes.evaluate(trained_run, "1", "last", None, output=None, elsewhere={}) == 0
+        printed = capsys.readouterr().out
+        assert printed.startswith("fold_1-valid-last\n") and "accuracy" in printed
+        assert "not written: cannot write" in printed and "--output names another" in printed
+        with pytest.raises(workdir.WorkdirError):
+            modes.evaluate(
+                trained_run, "1", "last", None, output=str(tmp_path / "out"), elsewhere={}
+            )
+        assert "accuracy" in capsys.readouterr().out
+    assert (
+        modes.evaluate(trained_run, "1", "last", None, output=str(tmp_path / "out"), elsewhere={})
+        == 0
+    )
+    assert (tmp_path / "out" / "fold_1-valid-last.json").exists()
 
 
 @pytest.mark.slow

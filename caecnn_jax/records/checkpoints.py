@@ -5,9 +5,13 @@ Every checkpoint holds the state as host arrays, so that it restores on any numb
 restoring.
 """
 
+import errno
 import functools
 import hashlib
 import json
+import os
+import re
+import sys
 from typing import Any, NamedTuple
 
 import jax
@@ -19,12 +23,24 @@ from etils import epath
 from caecnn_jax import errors
 from caecnn_jax.records import workdir
 
-# What Orbax and its storage were seen to raise for files that are missing, cut short or altered.
-_DAMAGE = (OSError, ValueError, KeyError, TypeError, RuntimeError)
+# What Orbax and its storage were seen to raise for altered files, where the arrays asked for are
+# those that were saved: ValueError where tensorstore meets a wrong check sum or too few bytes, or
+# text that is no JSON; KeyError for a changed name in it; TypeError and AttributeError for JSON of
+# another shape. OSErrors are no damage, but for a missing file: a disk may do better next time.
+_DAMAGE = (FileNotFoundError, ValueError, KeyError, TypeError, AttributeError)
+TRIES = 3  # of a look at a folder in which another process removes checkpoints
 
 
 class CheckpointError(errors.UserError):
     """No checkpoint that can be restored where one is needed."""
+
+
+class DamagedError(CheckpointError):
+    """A checkpoint whose files are not what was saved."""
+
+
+class GoneError(CheckpointError):
+    """A checkpoint that is not there, or was removed while it was read."""
 
 
 class Restored(NamedTuple):
@@ -47,6 +63,31 @@ def digest(arrays) -> str:
 
 def _digest_json(value) -> str:
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
+
+
+def structure(tree) -> str:
+    """SHA-256 over names, dtypes and shapes of a tree of arrays or of their shapes."""
+    leaves = jax.tree_util.tree_leaves_with_path(tree)
+    lines = [f"{jax.tree_util.keystr(path)} {leaf.dtype} {leaf.shape}" for path, leaf in leaves]
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()
+
+
+def _ignore_closed_loops() -> None:
+    """Keeps tracebacks that concern nobody from a terminal.
+
+    Orbax reads arrays at the same time and closes its event loop at the first that fails; the
+    others then find it closed, which Python reports with a traceback for each.
+    """
+    report = sys.unraisablehook
+
+    def hook(unraisable) -> None:
+        if str(unraisable.exc_value) != "Event loop is closed":
+            report(unraisable)
+
+    sys.unraisablehook = hook
+
+
+_ignore_closed_loops()
 
 
 class Checkpoints:
@@ -77,7 +118,13 @@ class Checkpoints:
 
     def steps(self) -> list[int]:
         """The numbers of the complete checkpoints, ascending."""
-        return sorted(self._manager.all_steps()) if self.directory.exists() else []
+        for tries in range(TRIES):
+            try:
+                return sorted(self._manager.all_steps()) if self.directory.exists() else []
+            except FileNotFoundError:  # one was removed between Orbax's listing and its look at it
+                self.__dict__.pop("_manager", None)
+                if tries == TRIES - 1:
+                    raise
 
     def save(self, step: int, arrays: dict[str, Any], progress: dict[str, Any]) -> None:
         """Saves host arrays {"variables", "opt_state"}; complete when it returns.
@@ -87,7 +134,9 @@ class Checkpoints:
         digests = {name: digest(tree) for name, tree in arrays.items()}
         digests["progress"] = _digest_json(progress)
         saved = {name: ocp.args.StandardSave(tree) for name, tree in arrays.items()}
-        saved["progress"] = ocp.args.JsonSave({"progress": progress, "digests": digests})
+        structures = {name: structure(tree) for name, tree in arrays.items()}
+        content = {"progress": progress, "digests": digests, "structures": structures}
+        saved["progress"] = ocp.args.JsonSave(content)
         with workdir.writing(self.directory / str(step)):
             self._manager.save(step, args=ocp.args.Composite(**saved), force=True)
 
@@ -101,42 +150,62 @@ class Checkpoints:
     def restore(self, step: int, target: dict[str, Any]) -> Restored:
         """Restores the items of `target`, a tree of arrays or shapes for each.
 
-        Raises CheckpointError when the checkpoint is not there or is damaged.
+        Raises DamagedError when the files are not what was saved, GoneError when they were removed,
+        CheckpointError when arrays of other names or shapes were saved, and OSError when the disk
+        fails.
         """
         place = self.directory / str(step)
+        saved = self._read(place, progress=ocp.args.JsonRestore())["progress"]
         try:
-            items = {
-                name: ocp.args.StandardRestore(jax.tree.map(_as_host, tree))
-                for name, tree in target.items()
-            }
-            restored = self._manager.restore(
-                step, args=ocp.args.Composite(**items, progress=ocp.args.JsonRestore())
-            )
-            arrays = {name: restored[name] for name in target}
-            progress, digests = restored["progress"]["progress"], restored["progress"]["digests"]
-            found = {name: digest(tree) for name, tree in arrays.items()}
-            found["progress"] = _digest_json(progress)
-            damaged = [name for name in found if found[name] != digests[name]]
-        except _DAMAGE as error:
-            reason = str(error).strip().split("\n")[0][:300]
-            raise CheckpointError(f"checkpoint {place} is damaged: {reason}") from error
+            progress, digests = saved["progress"], saved["digests"]
+            structures = saved.get("structures", {})  # earlier versions wrote none
+            damaged = ["progress"] * (_digest_json(progress) != digests["progress"])
+        except (KeyError, TypeError, AttributeError) as error:
+            raise DamagedError(f"checkpoint {place} is damaged: progress: {error!r}") from error
+        for name, tree in target.items():
+            if structures.get(name, structure(tree)) != structure(tree):
+                raise CheckpointError(
+                    f"checkpoint {place} holds other arrays than this program's networks have: "
+                    "use the version that wrote it, or train again in another --workdir"
+                )
+        placeholders = {name: jax.tree.map(_as_host, tree) for name, tree in target.items()}
+        items = {name: ocp.args.StandardRestore(tree) for name, tree in placeholders.items()}
+        arrays = self._read(place, **items) if items else {}
+        damaged += [name for name in items if digest(arrays[name]) != digests[name]]
         if damaged:
-            raise CheckpointError(
+            raise DamagedError(
                 f"checkpoint {place} is damaged: {', '.join(damaged)} differ from what was saved"
             )
-        return Restored(step, arrays, progress)
+        return Restored(step, {name: arrays[name] for name in items}, progress)
+
+    def _read(self, place: epath.Path, **items):
+        """These items of a checkpoint, by Orbax; raises as `restore` does."""
+        try:
+            return self._manager.restore(int(place.name), args=ocp.args.Composite(**items))
+        except _DAMAGE as error:
+            if not place.exists():
+                raise GoneError(
+                    f"checkpoint {place} is not there, or no longer: choose another --checkpoint, "
+                    "or try again where the run still trains"
+                ) from error
+            reason = str(error).strip().split("\n")[0][:300]
+            # So Orbax's storage, tensorstore, reports what the system said.
+            code = re.search(r"os_error_code='(\d+)'", str(error))
+            if code is not None and int(code[1]) != errno.ENOENT:
+                raise OSError(int(code[1]), os.strerror(int(code[1])), str(place)) from error
+            raise DamagedError(f"checkpoint {place} is damaged: {reason}") from error
 
     def restore_newest(self, target: dict[str, Any]) -> Restored | None:
         """Restores the newest good checkpoint, with a warning for each damaged one before it.
 
         `set_damaged_aside` renames those. None: there is no checkpoint. Raises CheckpointError when
-        all are damaged.
+        all are damaged, or as `restore` does.
         """
         failures: dict[int, str] = {}
         for step in reversed(self.steps()):
             try:
                 restored = self.restore(step, target)
-            except CheckpointError as error:
+            except DamagedError as error:
                 logging.warning("%s; falling back to the one before", error)
                 failures[step] = str(error)
                 continue

@@ -1,74 +1,32 @@
 """Figures: reconstructions, confusion matrix, learning curves, per-class and comparison charts.
 
 Pure functions from arrays and dicts to matplotlib Figures (`draw_*`), PNG bytes or inline SVG.
-C is the number of classes, N of images; matrices have true classes in rows. No pyplot, so
-nothing is shared between calls and nothing needs closing.
+C is the number of classes, from 2 to many, N of images; matrices have true classes in rows.
 """
 
 import io
 import math
-import pathlib
 from collections.abc import Iterable, Mapping, Sequence
 from xml.etree import ElementTree
 
-import matplotlib
-import matplotlib.figure
-import matplotlib.ticker
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from caecnn_jax.records import drawing
+from caecnn_jax.records.drawing import COLORS, SERIES
 from caecnn_jax.results import metrics
 
-# Okabe and Ito's colours, which stay apart for colour-blind readers, and neutral greys. In SVG
-# they become CSS variables of these names, so that a page can redefine them for a dark theme.
-COLORS = {
-    "ink": "#1c2430",
-    "muted": "#5b6672",
-    "grid": "#d5dbe1",
-    "shade": "#eceff3",
-    "paper": "#fefefe",
-    "series-1": "#0072b2",
-    "series-2": "#d55e00",
-    "series-3": "#009e73",
-    "series-4": "#b3589a",
-    "series-5": "#3a9bd9",
-    "series-6": "#c98a00",
-}
-SERIES = [color for name, color in COLORS.items() if name.startswith("series")]
 USUAL, RARE = SERIES[0], SERIES[1]
+MOST_CLASSES = 30  # that a chart names one by one
+MOST_CURVES = 2 * len(SERIES)  # of classes in one chart: each colour, drawn through and dashed
+MOST_TILES, MOST_PIXELS = 40, 256  # images in a picture of reconstructions, and their size
+MOST_LETTERS = 20  # of a class's name
 PANELS = {  # of the learning curves, by the history's keys
     "accuracy": "Accuracy",
     "loss_cnn": "Classification loss",
     "loss_cae": "Reconstruction loss",
 }
 WIDTH = 4.3  # inches: with 8 point text legible on a phone and at half a page
-STYLE = {
-    "font.size": 8,
-    "font.family": "DejaVu Sans",
-    "axes.titlesize": 9,
-    "axes.titleweight": "bold",
-    "axes.titlelocation": "left",
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.grid": True,
-    "axes.axisbelow": True,
-    "axes.facecolor": "none",
-    "axes.edgecolor": COLORS["muted"],
-    "axes.labelcolor": COLORS["ink"],
-    "figure.facecolor": COLORS["paper"],
-    "grid.color": COLORS["grid"],
-    "grid.linewidth": 0.6,
-    "legend.frameon": False,
-    "lines.linewidth": 1.5,
-    "lines.markersize": 3.5,
-    "text.color": COLORS["ink"],
-    "text.parse_math": False,
-    "xtick.color": COLORS["muted"],
-    "ytick.color": COLORS["muted"],
-    "xtick.labelcolor": COLORS["ink"],
-    "ytick.labelcolor": COLORS["ink"],
-    "svg.fonttype": "none",
-}
 SVG = "http://www.w3.org/2000/svg"
 ElementTree.register_namespace("", SVG)
 ElementTree.register_namespace("xlink", "http://www.w3.org/1999/xlink")
@@ -80,22 +38,27 @@ Values = Mapping[str, float]  # by class
 def reconstructions(
     originals: np.ndarray, reconstructions: np.ndarray, captions: Sequence[str] | None = None
 ) -> bytes:
-    """PNG of originals over their reconstructions, uint8 [N, H, W, 3] each, captions below.
+    """PNG of originals over their reconstructions, uint8 [N, H, W, 1 or 3] each, captions below.
 
-    At most ten in a row, rows evenly filled, each enlarged by a whole factor to stay crisp.
+    At most ten in a row, rows evenly filled, and MOST_TILES in all, spread over what is given.
+    Small ones are enlarged by a whole factor to stay crisp, those above MOST_PIXELS shrunk.
     """
     if originals.shape != reconstructions.shape or originals.ndim != 4 or not len(originals):
-        raise ValueError(f"shapes {originals.shape} and {reconstructions.shape}: not [N, H, W, 3]")
-    count, height, width, _ = originals.shape
+        raise ValueError(
+            f"shapes {originals.shape} and {reconstructions.shape}: not [N, H, W, 1 or 3]"
+        )
+    shown = np.linspace(0, len(originals) - 1, min(len(originals), MOST_TILES)).astype(int)
+    count, (height, width) = len(shown), originals.shape[1:3]
     columns = math.ceil(count / math.ceil(count / 10))
-    factor = max(1, 96 // max(height, width))
-    tile_h, tile_w, gap, margin, caption_h = factor * height, factor * width, 4, 104, 24
+    longest = max(height, width)
+    factor = max(1, 96 // longest) if longest <= MOST_PIXELS else MOST_PIXELS / longest
+    tile_h, tile_w = (max(1, round(factor * side)) for side in (height, width))
+    gap, margin, caption_h = 4, 104, 24
     band = 2 * (tile_h + gap) + (caption_h if captions else 8)
     size = (margin + columns * (tile_w + gap), gap + math.ceil(count / columns) * band)
     canvas = Image.new("RGB", size, COLORS["paper"])
     draw = ImageDraw.Draw(canvas)
-    fonts = pathlib.Path(matplotlib.get_data_path(), "fonts", "ttf")
-    font = ImageFont.truetype(fonts / "DejaVuSans.ttf", 13)
+    font = ImageFont.truetype(drawing.FONT, 13)
     for top in range(gap, size[1] - gap, band):
         for row, name in enumerate(("original", "reconstruction")):
             middle = top + row * (tile_h + gap) + tile_h // 2
@@ -104,11 +67,12 @@ def reconstructions(
         left = margin + index % columns * (tile_w + gap)
         top = gap + index // columns * band
         for row, images in enumerate((originals, reconstructions)):
-            image = Image.fromarray(np.ascontiguousarray(images[index], dtype=np.uint8))
-            enlarged = image.resize((tile_w, tile_h), Image.Resampling.NEAREST)
-            canvas.paste(enlarged, (left, top + row * (tile_h + gap)))
+            pixels = np.broadcast_to(images[shown[index]], (height, width, 3))
+            image = Image.fromarray(np.ascontiguousarray(pixels, dtype=np.uint8))
+            how = Image.Resampling.NEAREST if factor >= 1 else Image.Resampling.LANCZOS
+            canvas.paste(image.resize((tile_w, tile_h), how), (left, top + row * (tile_h + gap)))
         if captions:
-            caption = str(captions[index])
+            caption = str(captions[shown[index]])
             while font.getlength(caption) > tile_w and len(caption) > 1:
                 caption = caption.rstrip("…")[:-1] + "…"
             place = (left + tile_w // 2, top + 2 * (tile_h + gap) + 1)
@@ -131,19 +95,38 @@ def learning_curves(records: Sequence[Record], class_names: Sequence[str] | None
     return png(draw_learning_curves(records, class_names=class_names))
 
 
-@matplotlib.rc_context(STYLE)
-def draw_confusion_matrix(
-    matrix: np.ndarray, class_names: Sequence[str]
-) -> matplotlib.figure.Figure:
-    """Per cent of each true class (a row) by predicted class; the row's count at its end."""
+@drawing.settings()
+def draw_confusion_matrix(matrix: np.ndarray, class_names: Sequence[str]) -> drawing.Figure:
+    """Per cent of each true class (a row) by predicted class; the row's count at its end.
+
+    Beyond MOST_CLASSES it is a picture without numbers, and not every class is named.
+    """
     matrix = np.asarray(matrix, dtype=float)
-    totals = matrix.sum(axis=1)
+    totals, count = matrix.sum(axis=1), len(matrix)
     share = 100 * matrix / np.maximum(totals, 1)[:, None]
-    figure = matplotlib.figure.Figure(figsize=(WIDTH, WIDTH * 0.9), layout="constrained")
+    size = WIDTH * min(max(1, count / 14), 2)  # two digits in a cell need some room
+    figure = drawing.Figure(figsize=(size, size * 0.9), layout="constrained")
     axes = figure.add_subplot()
     axes.grid(False)
     axes.spines[:].set_visible(False)
-    axes.pcolormesh(share, cmap="Blues", vmin=0, vmax=100, edgecolors="white", linewidth=0.8)
+    look = {"cmap": "Blues", "vmin": 0, "vmax": 100}
+    if count <= MOST_CLASSES:
+        axes.pcolormesh(share, edgecolors="white", linewidth=0.8, **look)
+        _write_counts(axes, matrix, share, totals)
+    else:
+        axes.imshow(share, interpolation="nearest", extent=(0, count, count, 0), **look)
+    every = math.ceil(count / MOST_CLASSES)
+    ticks = np.arange(0, count, every) + 0.5
+    labels = [short(name) for name in class_names[::every]]
+    axes.set_xticks(ticks, labels, rotation=45, ha="right", rotation_mode="anchor")
+    axes.set_yticks(ticks, labels)
+    axes.tick_params(length=0)
+    axes.set(xlabel="predicted", ylabel="true", aspect="equal", xlim=(0, count), ylim=(count, 0))
+    return figure
+
+
+def _write_counts(axes, matrix: np.ndarray, share: np.ndarray, totals: np.ndarray) -> None:
+    """The per cents in the cells, and the images of each row at its end."""
     for row, column in np.argwhere(matrix > 0):
         value = share[row, column]
         text = f"{value:.0f}" if value >= 0.5 else "<1"
@@ -153,21 +136,14 @@ def draw_confusion_matrix(
         place = (len(totals) + 0.15, row + 0.5)
         axes.text(*place, f"{total:,.0f}", color=COLORS["muted"], va="center", size=7)
     axes.text(len(totals) + 0.15, -0.15, "images", color=COLORS["muted"], size=7)
-    ticks = np.arange(len(class_names)) + 0.5
-    axes.set_xticks(ticks, class_names, rotation=45, ha="right", rotation_mode="anchor")
-    axes.set_yticks(ticks, class_names)
-    axes.tick_params(length=0)
-    axes.set(xlabel="predicted", ylabel="true", aspect="equal")
-    axes.invert_yaxis()
-    return figure
 
 
-@matplotlib.rc_context(STYLE)
+@drawing.settings()
 def draw_learning_curves(
     records: Sequence[Record],
     limits_from: Sequence[Record] | None = None,
     class_names: Sequence[str] | None = None,
-) -> matplotlib.figure.Figure:
+) -> drawing.Figure:
     """Accuracy and losses over epochs, a panel each, warm-up epochs shaded.
 
     A quantity that no record holds gets no panel. Charts drawn one by one have the same scales
@@ -177,7 +153,7 @@ def draw_learning_curves(
     panels = [key for key in PANELS if any(finite(records, side, key) for side in sides)]
     by_class = class_names and any(record.get("confusion_matrix") for record in records)
     count = max(1, len(panels) + bool(by_class))
-    figure = matplotlib.figure.Figure(figsize=(WIDTH, 0.5 + 1.35 * count), layout="constrained")
+    figure = drawing.Figure(figsize=(WIDTH, 0.5 + 1.35 * count), layout="constrained")
     all_axes = figure.subplots(count, sharex=True, squeeze=False)[:, 0]
     marker = "o" if len(records) <= 20 else None
     for axes, key in zip(all_axes, panels, strict=False):
@@ -196,25 +172,27 @@ def draw_learning_curves(
     return figure
 
 
-@matplotlib.rc_context(STYLE)
+@drawing.settings()
 def draw_per_class_bars(
     f1: Values,
     spread: Values | None = None,
     points: Values | None = None,
     rare: Iterable[str] = (),
-) -> matplotlib.figure.Figure:
+) -> drawing.Figure:
     """A bar of F1 for each class, rare classes in another colour.
 
-    spread is half an error bar (the standard deviation over folds), points F1 on the test set.
+    spread is half an error bar (the standard deviation over folds), points F1 on the test set. Of
+    more than MOST_CLASSES the `hardest` are shown.
     """
-    names, rows = list(f1), np.arange(len(f1))
-    figure = matplotlib.figure.Figure(figsize=(WIDTH, 0.8 + 0.27 * len(f1)), layout="constrained")
+    names = hardest(f1, rare, MOST_CLASSES)
+    rows, values = np.arange(len(names)), [f1[name] for name in names]
+    figure = drawing.Figure(figsize=(WIDTH, 0.8 + 0.27 * len(names)), layout="constrained")
     axes = figure.add_subplot()
     colors = [RARE if name in rare else USUAL for name in names]
-    axes.barh(rows, f1.values(), color=colors, height=0.66)
+    axes.barh(rows, values, color=colors, height=0.66)
     if spread:
         style = {"fmt": "none", "ecolor": COLORS["ink"], "elinewidth": 1, "capsize": 2}
-        axes.errorbar(list(f1.values()), rows, xerr=[spread[name] for name in names], **style)
+        axes.errorbar(values, rows, xerr=[spread[name] for name in names], **style)
     if points:
         style = {"color": COLORS["paper"], "edgecolors": COLORS["ink"], "marker": "D"}
         style |= {"s": 18, "clip_on": False}
@@ -224,19 +202,21 @@ def draw_per_class_bars(
     axes.tick_params(axis="y", length=0)
     axes.grid(axis="y", visible=False)
     axes.set(xlim=(0, 1), xlabel="F1")
+    if len(names) < len(f1):
+        axes.set_title(f"{len(names)} of {len(f1)} classes: rare, then lowest F1")
     axes.invert_yaxis()
     return figure
 
 
-def png(figure: matplotlib.figure.Figure) -> bytes:
+def png(figure: drawing.Figure) -> bytes:
     """The figure as PNG, 160 dots an inch, on an opaque light ground."""
     buffer = io.BytesIO()
-    with matplotlib.rc_context(STYLE):
+    with drawing.settings():
         figure.savefig(buffer, format="png", dpi=160)
     return buffer.getvalue()
 
 
-def svg(figure: matplotlib.figure.Figure, label: str) -> str:
+def svg(figure: drawing.Figure, label: str) -> str:
     """The figure as an SVG element to stand inside HTML: small, sharp at any size, transparent.
 
     Its colours are CSS variables named as in COLORS. `label` says what the chart shows to readers
@@ -244,7 +224,7 @@ def svg(figure: matplotlib.figure.Figure, label: str) -> str:
     """
     buffer = io.BytesIO()
     nothing = dict.fromkeys(("Creator", "Date", "Format", "Type"))
-    with matplotlib.rc_context(STYLE | {"svg.hashsalt": label}):
+    with drawing.settings(svg_hashsalt=label):
         figure.savefig(buffer, format="svg", transparent=True, metadata=nothing)
     root = ElementTree.fromstring(buffer.getvalue())
     for size in ("width", "height"):
@@ -259,9 +239,24 @@ def svg(figure: matplotlib.figure.Figure, label: str) -> str:
 
 
 def class_labels(class_names: Iterable[str], rare: Iterable[str]) -> list[str]:
-    """Tick labels that name the rare classes as such."""
+    """Tick labels, shortened, that name the rare classes as such."""
     rare = set(rare)
-    return [f"{name} (rare)" if name in rare else name for name in class_names]
+    return [f"{short(name)} (rare)" if name in rare else short(name) for name in class_names]
+
+
+def short(name: str, most: int = MOST_LETTERS) -> str:
+    """A class's name in one line of at most `most` letters: of a long one, both its ends."""
+    name = " ".join(str(name).split())
+    tail = most // 2 - 1
+    return name if len(name) <= most else f"{name[: most - tail - 1]}…{name[-tail:]}"
+
+
+def hardest(f1: Values, rare: Iterable[str], most: int) -> list[str]:
+    """The class names, all in their order; or `most`: rare ones first, then by F1, lowest first."""
+    rare = set(rare)
+    if len(f1) <= most:
+        return list(f1)
+    return sorted(f1, key=lambda name: (name not in rare, f1[name]))[:most]
 
 
 def finite(records: Sequence[Record], side: str, key: str) -> list[tuple[int, float]]:
@@ -273,11 +268,15 @@ def finite(records: Sequence[Record], side: str, key: str) -> list[tuple[int, fl
 def _draw_f1_by_class(axes, records: Sequence[Record], class_names: Sequence[str]) -> None:
     held = [record for record in records if record.get("confusion_matrix")]
     tables = [metrics.per_class(record["confusion_matrix"], class_names) for record in held]
-    for index, name in enumerate(class_names):
+    last = {name: tables[-1][name]["f1"] for name in class_names}
+    names = hardest(last, (), MOST_CURVES)
+    for index, name in enumerate(names):
         curve = [record["epoch"] for record in held], [table[name]["f1"] for table in tables]
         line = ("-", "--")[index // len(SERIES) % 2]
-        axes.plot(*curve, line, color=SERIES[index % len(SERIES)], label=name)
-    axes.set(title="F1 by class", ylim=(0, 1))
+        axes.plot(*curve, line, color=SERIES[index % len(SERIES)], label=short(name, 12))
+    few = len(names) == len(class_names)
+    axes.set(title="F1 by class" if few else f"F1 of the {len(names)} lowest classes")
+    axes.set_ylim(0, 1)
     axes.legend(ncols=4, fontsize=6)
 
 
@@ -285,7 +284,7 @@ def _shade_warmup(all_axes: Sequence, records: Sequence[Record], span: Sequence[
     end = max((record["epoch"] for record in records if record["phase"] == "warmup"), default=0)
     for axes in all_axes:
         axes.set_xlim(0.5, max((record["epoch"] for record in span), default=1) + 0.5)
-        axes.xaxis.set_major_locator(matplotlib.ticker.MaxNLocator(integer=True, min_n_ticks=1))
+        axes.xaxis.set_major_locator(drawing.MaxNLocator(integer=True, min_n_ticks=1))
         if end:
             axes.axvspan(0.5, end + 0.5, color=COLORS["shade"], linewidth=0, zorder=0)
     if end:

@@ -4,6 +4,7 @@ Paths are `epath`, so that a folder may be a bucket; the lock needs a local one.
 """
 
 import contextlib
+import errno
 import fcntl
 import json
 import os
@@ -11,11 +12,14 @@ import re
 from collections.abc import Iterator
 
 import ml_collections
+from absl import logging
 from etils import epath
 
 from caecnn_jax import config as config_lib
 from caecnn_jax import errors
 from caecnn_jax.records import logs
+
+_NO_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOTSUP)  # flock's errors there
 
 
 class WorkdirError(errors.UserError):
@@ -23,9 +27,14 @@ class WorkdirError(errors.UserError):
 
 
 def resolve(path: str | os.PathLike) -> epath.Path:
-    """The folder as an absolute path, which Orbax asks for; addresses of buckets stay as given."""
+    """The path as an absolute one, which Orbax asks for, "~" being the home directory.
+
+    Addresses of buckets stay as given.
+    """
     path = os.fspath(path)
-    return epath.Path(path) if "://" in path else epath.Path(os.path.abspath(path))
+    if "://" in path:
+        return epath.Path(path)
+    return epath.Path(os.path.abspath(os.path.expanduser(path)))
 
 
 @contextlib.contextmanager
@@ -128,7 +137,10 @@ def claim(
         finished = False
         if (workdir / "config.json").exists():
             saved = read_config(workdir)
-            if differing := config_lib.differences(saved, config):
+            differing = config_lib.differences(saved, config)
+            if differing and not _is_trained(workdir):
+                logging.info("Nothing was trained in %s yet: it takes the new config.", workdir)
+            elif differing:
                 raise WorkdirError(
                     f"{workdir} holds a run of another config: {'; '.join(differing)}; give the "
                     "same values to continue it, or another --workdir"
@@ -140,6 +152,16 @@ def claim(
                 (workdir / name).unlink(missing_ok=True)
             write_bytes(workdir / "config.json", config_lib.to_json(config).encode())
         yield finished
+
+
+def _is_trained(workdir: epath.Path) -> bool:
+    """Whether any run left something: metrics, a record or a checkpoint's folder."""
+    history = workdir / "history.jsonl"
+    return (
+        (workdir / "metrics.json").exists()
+        or (history.exists() and history.stat().length > 0)
+        or any(re.fullmatch(r"test|fold_\d+", path.name) for path in workdir.iterdir())
+    )
 
 
 def _make(workdir: epath.Path) -> None:
@@ -157,7 +179,10 @@ def _make(workdir: epath.Path) -> None:
 
 @contextlib.contextmanager
 def _lock(workdir: epath.Path) -> Iterator[None]:
-    """An advisory lock that the kernel lets go when the process ends, however it ends."""
+    """An advisory lock that the kernel lets go when the process ends, however it ends.
+
+    Without it, and with a warning, where the file system has none.
+    """
     with contextlib.ExitStack() as stack:
         with writing(workdir):
             file = stack.enter_context(open(workdir / ".lock", "a"))
@@ -167,4 +192,13 @@ def _lock(workdir: epath.Path) -> Iterator[None]:
                 raise WorkdirError(
                     f"another process trains in {workdir}: wait for it or choose another --workdir"
                 ) from error
+            except OSError as error:
+                if error.errno not in _NO_LOCKS:
+                    raise
+                logging.warning(
+                    "%s lies on a file system without locks (%s): see to it that no second "
+                    "process trains in it",
+                    workdir,
+                    error.strerror,
+                )
         yield

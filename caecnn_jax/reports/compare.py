@@ -9,14 +9,11 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import matplotlib
-import matplotlib.figure
-import matplotlib.ticker
 import numpy as np
 from etils import epath
 from scipy import stats
 
-from caecnn_jax.records import figures, runs
+from caecnn_jax.records import drawing, figures, runs
 from caecnn_jax.reports import report
 
 CONFIDENCE = 0.95
@@ -181,8 +178,8 @@ def charts(result: Mapping[str, Any], curves: Mapping[str, Any]) -> dict[str, An
     }
 
 
-@matplotlib.rc_context(figures.STYLE)
-def draw_f1(f1: Mapping[str, Any], rare: Sequence[str]) -> matplotlib.figure.Figure:
+@drawing.settings()
+def draw_f1(f1: Mapping[str, Any], rare: Sequence[str]) -> drawing.Figure:
     """A row for each class, in it a marker for each run: {run: {class: F1}}."""
     figure, axes, rows = _class_rows(f1, rare)
     for index, (name, by_class) in enumerate(f1.items()):
@@ -192,11 +189,11 @@ def draw_f1(f1: Mapping[str, Any], rare: Sequence[str]) -> matplotlib.figure.Fig
     return figure
 
 
-@matplotlib.rc_context(figures.STYLE)
-def draw_gains(gains: Mapping[str, Any], rare: Sequence[str]) -> matplotlib.figure.Figure:
+@drawing.settings()
+def draw_gains(gains: Mapping[str, Any], rare: Sequence[str]) -> drawing.Figure:
     """A row for each class, in it each run's F1 minus the baseline's with its interval."""
     figure, axes, rows = _class_rows(gains, rare)
-    axes.axvline(0, color=figures.COLORS["ink"], linewidth=1)
+    axes.axvline(0, color=drawing.COLORS["ink"], linewidth=1)
     for index, (name, by_class) in enumerate(gains.items()):
         look = _look(index + 1)  # the baseline has the first
         means = [gain["mean"] for gain in by_class.values()]
@@ -209,14 +206,14 @@ def draw_gains(gains: Mapping[str, Any], rare: Sequence[str]) -> matplotlib.figu
     return figure
 
 
-@matplotlib.rc_context(figures.STYLE)
+@drawing.settings()
 def draw_scatter(
     baseline: Mapping[str, float], gain: Mapping[str, Any], rare: Sequence[str]
-) -> matplotlib.figure.Figure:
+) -> drawing.Figure:
     """Each class at the baseline's F1 and its improvement by one run."""
-    figure = matplotlib.figure.Figure(figsize=(figures.WIDTH, 3), layout="constrained")
+    figure = drawing.Figure(figsize=(figures.WIDTH, 3), layout="constrained")
     axes = figure.add_subplot()
-    axes.axhline(0, color=figures.COLORS["ink"], linewidth=1)
+    axes.axhline(0, color=drawing.COLORS["ink"], linewidth=1)
     points = {name: (baseline[name], gain[name]["mean"]) for name in baseline}
     for name, point in points.items():
         marker, color = ("D", figures.RARE) if name in rare else ("o", figures.USUAL)
@@ -229,15 +226,15 @@ def draw_scatter(
     return figure
 
 
-@matplotlib.rc_context(figures.STYLE)
-def draw_curves(curves: Mapping[str, Sequence[tuple[int, float]]]) -> matplotlib.figure.Figure:
+@drawing.settings()
+def draw_curves(curves: Mapping[str, Sequence[tuple[int, float]]]) -> drawing.Figure:
     """Accuracy over epochs, a line for each run: {run: [(epoch, accuracy), ...]}."""
-    figure = matplotlib.figure.Figure(figsize=(figures.WIDTH, 3), layout="constrained")
+    figure = drawing.Figure(figsize=(figures.WIDTH, 3), layout="constrained")
     axes = figure.add_subplot()
     for index, (name, curve) in enumerate(curves.items()):
         every = max(1, len(curve) // 8)
         axes.plot(*zip(*curve, strict=True), label=name, markevery=every, **_look(index))
-    axes.xaxis.set_major_locator(matplotlib.ticker.MaxNLocator(integer=True, min_n_ticks=1))
+    axes.xaxis.set_major_locator(drawing.MaxNLocator(integer=True, min_n_ticks=1))
     axes.set(xlabel="epoch", ylabel="accuracy")
     figure.legend(loc="outside upper left")
     return figure
@@ -270,14 +267,14 @@ def _class_rows(by_run: Mapping[str, Any], rare: Sequence[str]) -> tuple:
     """Figure and axes with a row for each class, and each run's heights within the rows."""
     classes, count = list(next(iter(by_run.values()))), len(by_run)
     size = (figures.WIDTH, 0.6 + 0.17 * count + (0.2 + 0.06 * count) * len(classes))
-    figure = matplotlib.figure.Figure(figsize=size, layout="constrained")
+    figure = drawing.Figure(figsize=size, layout="constrained")
     axes = figure.add_subplot()
     axes.set_yticks(range(len(classes)), figures.class_labels(classes, rare))
     axes.set_ylim(len(classes) - 0.5, -0.5)
     axes.tick_params(axis="y", length=0)
     axes.grid(axis="y", visible=False)
     for boundary in np.arange(len(classes) - 1) + 0.5:
-        axes.axhline(boundary, color=figures.COLORS["grid"], linewidth=0.6)
+        axes.axhline(boundary, color=drawing.COLORS["grid"], linewidth=0.6)
     offsets = 0.7 * (np.arange(count) - (count - 1) / 2) / count
     return figure, axes, offsets[:, None] + np.arange(len(classes))
 
@@ -285,7 +282,7 @@ def _class_rows(by_run: Mapping[str, Any], rare: Sequence[str]) -> tuple:
 def _look(index: int) -> dict[str, str]:
     """A run's colour and marker, the same in all charts."""
     return {
-        "color": figures.SERIES[index % len(figures.SERIES)],
+        "color": drawing.SERIES[index % len(drawing.SERIES)],
         "marker": MARKERS[index % len(MARKERS)],
     }
 

@@ -23,10 +23,11 @@ HEADLINE = {"accuracy": "accuracy", "macro_f1": "macro F1", "loss_cae": "reconst
 ReportError = runs.ReportError
 
 
-def write(workdir: epath.PathLike) -> epath.Path:
-    """Writes report.html into the run's folder and returns its path."""
+def write(workdir: epath.PathLike, output: epath.PathLike | None = None) -> epath.Path:
+    """Writes report.html into `output`, or else the run's folder, and returns its path."""
     run = runs.read(workdir)
-    return write_page(run.workdir / "report.html", "report.html.jinja", page(run))
+    folder = run.workdir if output is None else epath.Path(output)
+    return write_page(folder / "report.html", "report.html.jinja", page(run))
 
 
 def page(run: runs.Run) -> dict[str, Any]:
@@ -127,9 +128,10 @@ def confusion_matrices(run: runs.Run) -> dict[str, np.ndarray]:
 def reconstructions(run: runs.Run) -> dict[str, Any] | None:
     """Pictures of a few epochs, evenly spread, of the test run or of the first fold with any."""
     for name in ("test", *run.history):
+        folder = run.workdir / "images" / name
         found = {
             int(match[1]): path
-            for path in (run.workdir / "images" / name).glob("reconstruction-epoch-*.png")
+            for path in (folder.iterdir() if folder.exists() else ())  # no pattern of a user's path
             if (match := re.fullmatch(r"reconstruction-epoch-(\d+)\.png", path.name))
         }
         if found:
@@ -234,7 +236,7 @@ def write_file(path: epath.Path, text: str) -> epath.Path:
         workdir_lib.write_bytes(path, text.encode())
     except (OSError, workdir_lib.WorkdirError) as error:
         reason = getattr(error, "strerror", None) or error
-        raise ReportError(f"cannot write {path} ({reason}): choose another --workdir") from error
+        raise ReportError(f"cannot write {path} ({reason}): choose another --output") from error
     return path
 
 

@@ -1,5 +1,7 @@
 """Evaluation of a trained run, rebuilt from its own files, on its data or on others."""
 
+import contextlib
+import functools
 import os
 import pathlib
 from collections.abc import Mapping, Sequence
@@ -54,9 +56,31 @@ def restore(
 ) -> dict[str, Any]:
     """The variables {"params", "batch_stats"} of a checkpoint that are evaluated, host arrays.
 
-    `run` is "fold_1", ... or "test"; `checkpoint` is "last", "best" or an epoch's number. Raises
-    EvaluateError or CheckpointError when there is no such checkpoint, or it is damaged.
+    `run` is "fold_1", ... or "test"; `checkpoint` is "last", "best" or an epoch's number. Where the
+    run still trains and removes that checkpoint, looks again. Raises EvaluateError or
+    CheckpointError when there is no such checkpoint, or it is damaged.
     """
+    model = networks(config, description)
+    with jax.enable_x64(config.dtype == "float64"):  # else the shapes would be those of float32
+        variables = jax.eval_shape(lambda key: steps.init(model, key), jax.random.key(0))
+        template = {"variables": variables}
+        if config.ema_decay:
+            template = {"averages": jax.eval_shape(optimizers.first_averages, variables)}
+    restore_one = functools.partial(_restore, workdir, template, run, checkpoint, config)
+    for _ in range(checkpoints.TRIES - 1):
+        with contextlib.suppress(checkpoints.GoneError):
+            return restore_one()
+    return restore_one()
+
+
+def _restore(
+    workdir: epath.Path,
+    template: dict[str, Any],
+    run: str,
+    checkpoint: str,
+    config: ml_collections.ConfigDict,
+) -> dict[str, Any]:
+    """One try of `restore`, shaped like `template`."""
     if not (workdir / run).exists():
         raise EvaluateError(f"{workdir} holds no run {run!r}: choose another --fold")
     saved = checkpoints.Checkpoints(workdir / run, read_only=True)
@@ -72,14 +96,6 @@ def restore(
     if checkpoint == "best":
         records = saved.restore(epoch, {}).progress["records"]
         epoch = records[metrics.best_epoch(records, config.selection_metric)]["epoch"]
-    model = networks(config, description)
-    shape = (1, description.image_size, description.image_size, description.channels)
-    with jax.enable_x64(config.dtype == "float64"):  # else the shapes would be those of float32
-        images = jax.ShapeDtypeStruct(shape, models.param_dtype(config))
-        variables = jax.eval_shape(model.init, jax.random.key(0), images)
-        template = {"variables": variables}
-        if config.ema_decay:
-            template = {"averages": jax.eval_shape(optimizers.first_averages, variables)}
     return steps.evaluated(saved.restore(epoch, template).arrays)
 
 

@@ -3,8 +3,10 @@
 A run trains on a mesh with one axis, `data`, along which a batch's images are split.
 """
 
+import errno
 import os
 import pathlib
+import threading
 from typing import NamedTuple
 
 import jax
@@ -15,6 +17,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from caecnn_jax import errors
 
 HEARTBEAT_SECONDS = 60  # a process not heard of for so long is lost
+PATIENCE_SECONDS = 10  # before it is said for whom a process waits
 _PLACE = {"num_processes": "JAX_NUM_PROCESSES", "process_id": "JAX_PROCESS_ID"}
 
 
@@ -22,8 +25,7 @@ def start(dtype: str, distributed: bool = False) -> None:
     """Sets JAX up before its first use; `distributed` joins this process to a multi-host job."""
     jax.config.update("jax_enable_x64", dtype == "float64")
     if jax.config.jax_compilation_cache_dir is None:
-        cache = os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache"
-        jax.config.update("jax_compilation_cache_dir", str(pathlib.Path(cache) / "caecnn_jax"))
+        jax.config.update("jax_compilation_cache_dir", _cache())
     if distributed:
         _join()
     try:
@@ -45,13 +47,40 @@ def start(dtype: str, distributed: bool = False) -> None:
     )
 
 
+def _cache() -> str | None:
+    """The folder of compiled programs; None, with a warning, where there can be none."""
+    try:
+        cache = pathlib.Path(os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache")
+        folder = cache / "caecnn_jax"
+        folder.mkdir(parents=True, exist_ok=True)
+        if not os.access(folder, os.W_OK):
+            raise PermissionError(errno.EACCES, "no right to write", str(folder))
+    except (OSError, RuntimeError) as error:  # a RuntimeError where a user has no home
+        logging.warning(
+            "Nothing compiled is kept for the next start (%s); XDG_CACHE_HOME names a folder", error
+        )
+        return None
+    return str(folder)
+
+
 def _join() -> None:
     """Joins the processes of a job; TPU pods, SLURM and MPI say by themselves who is who.
 
     Elsewhere the environment variables of `_PLACE` say it. A process that is lost ends the others
-    after HEARTBEAT_SECONDS.
+    after HEARTBEAT_SECONDS; one that never comes is said to be waited for.
     """
-    place = {name: int(os.environ[key]) for name, key in _PLACE.items() if key in os.environ}
+    place = {}
+    for name, key in _PLACE.items():
+        try:
+            place |= {name: int(os.environ[key])} if key in os.environ else {}
+        except ValueError:
+            raise errors.UserError(
+                f"--distributed: {key}={os.environ[key]!r} is no whole number: set it, or unset it "
+                "where TPU pods, SLURM or MPI say who is who"
+            ) from None
+    waiting = threading.Timer(PATIENCE_SECONDS, _say_waiting, [place])
+    waiting.daemon = True
+    waiting.start()
     try:
         jax.distributed.initialize(**place, heartbeat_timeout_seconds=HEARTBEAT_SECONDS)
     except (ValueError, RuntimeError) as error:
@@ -59,6 +88,20 @@ def _join() -> None:
             f"--distributed: cannot join the job ({error}): start it on a TPU pod, under SLURM or "
             f"MPI, or set JAX_COORDINATOR_ADDRESS and {' and '.join(_PLACE.values())}"
         ) from error
+    finally:
+        waiting.cancel()
+
+
+def _say_waiting(place: dict[str, int]) -> None:
+    """Logs for whom this process waits, as far as the environment tells."""
+    address = os.environ.get("JAX_COORDINATOR_ADDRESS", "its coordinator")
+    if place.get("process_id") == 0:
+        others = f"the {place['num_processes'] - 1} other" if "num_processes" in place else "other"
+        whom = f"{others} process(es) of the job to come to {address}"
+    else:
+        whom = f"the job's first process, at {address}, and those that it waits for"
+    own = f" as process {place['process_id']}" if "process_id" in place else ""
+    logging.warning("--distributed: waiting%s for %s: is each started?", own, whom)
 
 
 def is_writer() -> bool:

@@ -1,14 +1,17 @@
-"""SIGTERM and Ctrl-C as a polite request that the training loop asks for between its calls."""
+"""Signals as a polite request that the training loop asks for between its calls."""
 
 import contextlib
 import os
 import signal
 import threading
+import time
 from collections.abc import Iterator
 
 from absl import logging
 
-SIGNALS = (signal.SIGTERM, signal.SIGINT)
+# SIGHUP comes when a terminal goes, SIGUSR1 from SLURM ahead of a job's end.
+SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1)
+ONE = 2.0  # seconds: signals so close are one, sent to a process group and by a wrapper too
 
 
 class StopRequest:
@@ -19,15 +22,18 @@ class StopRequest:
         self.signum: int | None = None
         self._in_step = in_step
         self._times_asked = 0
+        self._asking = threading.Lock()  # runs on several devices ask from as many threads
+        self._received = 0.0  # time.monotonic() of the first signal
 
     def is_made(self) -> bool:
         """Whether to stop now; processes in step all hear it at the same time of asking."""
         if self._in_step:
             from jax.experimental import multihost_utils
 
-            self._times_asked += 1
-            if multihost_utils.reached_preemption_sync_point(self._times_asked):
-                self.signum = signal.SIGTERM
+            with self._asking:
+                self._times_asked += 1
+                if multihost_utils.reached_preemption_sync_point(self._times_asked):
+                    self.signum = signal.SIGTERM
         return self.signum is not None
 
     def make(self) -> None:
@@ -35,29 +41,37 @@ class StopRequest:
         self.signum = self.signum or signal.SIGTERM
 
     def receive(self, signum: int) -> None:
-        """Takes note of a signal; a second one ends the process at once."""
-        if self.signum is not None:
+        """Takes note of a signal; another one, ONE seconds later or more, ends the process."""
+        if not self._received:
+            self.signum, self._received = signum, time.monotonic()
+            name = signal.Signals(signum).name
+            logging.warning("%s: stopping after this step; once more to stop at once.", name)
+        elif time.monotonic() - self._received >= ONE:
             os._exit(128 + signum)
-        self.signum = signum
-        name = signal.Signals(signum).name
-        logging.warning("%s: stopping after this step; once more to stop at once.", name)
 
 
 @contextlib.contextmanager
 def listen(in_step: bool = False) -> Iterator[StopRequest]:
-    """Turns SIGTERM and SIGINT into a StopRequest while the context lasts.
+    """Turns SIGNALS into a StopRequest while the context lasts.
 
-    Processes `in_step` leave them to jax.distributed, which tells every process of one's.
+    A signal that was ignored before, as nohup has SIGHUP, stays so. Processes `in_step` leave
+    SIGTERM to jax.distributed, which tells every process of one's, and take the others for it.
     """
     request = StopRequest(in_step)
+    heard = [signum for signum in SIGNALS if signal.getsignal(signum) != signal.SIG_IGN]
     if in_step:
-        yield request
+        heard = [signum for signum in heard if signum in (signal.SIGHUP, signal.SIGUSR1)]
+        before = {signum: signal.signal(signum, _terminate) for signum in heard}
+        try:
+            yield request
+        finally:
+            _put_back(before)
         return
     # Python runs a handler only between bytecodes, so not while XLA compiles; but it writes the
     # signal's number to a file at once, and a thread that reads there is never kept waiting.
     reader, writer = os.pipe()
     os.set_blocking(writer, False)
-    before = {signum: signal.signal(signum, _ignore) for signum in SIGNALS}
+    before = {signum: signal.signal(signum, _ignore) for signum in heard}
     wakeup_before = signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
     thread = threading.Thread(target=_watch, args=(reader, request), daemon=True)
     thread.start()
@@ -65,8 +79,7 @@ def listen(in_step: bool = False) -> Iterator[StopRequest]:
         yield request
     finally:
         signal.set_wakeup_fd(wakeup_before)
-        for signum, handler in before.items():
-            signal.signal(signum, handler)
+        _put_back(before)
         os.close(writer)
         thread.join()
         os.close(reader)
@@ -74,6 +87,15 @@ def listen(in_step: bool = False) -> Iterator[StopRequest]:
 
 def _ignore(_signum: int, _frame) -> None:
     """A handler of Python's must be there for the number to be written."""
+
+
+def _terminate(_signum: int, _frame) -> None:
+    signal.raise_signal(signal.SIGTERM)
+
+
+def _put_back(handlers: dict) -> None:
+    for signum, handler in handlers.items():
+        signal.signal(signum, handler)
 
 
 def _watch(reader: int, request: StopRequest) -> None:

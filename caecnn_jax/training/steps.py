@@ -86,17 +86,18 @@ def evaluated(arrays: Mapping[str, PyTree]) -> dict[str, PyTree]:
     }
 
 
-def _init(model: models.Classifier, key: jax.Array) -> PyTree:
+def init(model: models.Classifier, key: jax.Array) -> PyTree:
+    """The variables {"params", "batch_stats"} that a run of this key starts with."""
     cae_or_cnn = model.cae or model.cnn
     return model.init(key, jnp.zeros((1, *model.image_shape), cae_or_cnn.param_dtype))
 
 
 @functools.cache
 def _compiled_init():
-    """`_init` jitted. It runs once, but XLA for CPU optimises its random numbers for 10 seconds."""
+    """`init` jitted. It runs once, but XLA for CPU optimises its random numbers for 10 seconds."""
     options = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}
     options = options if jax.default_backend() == "cpu" else {}
-    return jax.jit(_init, static_argnums=0, compiler_options=options)
+    return jax.jit(init, static_argnums=0, compiler_options=options)
 
 
 def create_state(
@@ -114,8 +115,8 @@ def create_state(
     """
     if variables is None:
         # Only an outermost jit takes options; where shapes alone are asked for, none is needed.
-        init = _init if isinstance(key, jax.core.Tracer) else _compiled_init()
-        variables = init(model, key)
+        initialise = init if isinstance(key, jax.core.Tracer) else _compiled_init()
+        variables = initialise(model, key)
     recipe = make_recipe(config)
     opt_state = {
         part: optimizers.make(optimizer).init(variables["params"][part])

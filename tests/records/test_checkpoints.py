@@ -1,10 +1,16 @@
 """Tests of caecnn_jax.records.checkpoints: damage is found out, and what is good comes back."""
 
+import errno
+import json
 import pathlib
 import shutil
+import subprocess
+import sys
 
 import numpy as np
+import orbax.checkpoint as ocp
 import pytest
+from builders import PROJECT
 from etils import epath
 
 from caecnn_jax.records import checkpoints, workdir
@@ -173,3 +179,108 @@ def test_a_save_that_fails_leaves_nothing_that_counts(copy, monkeypatch):
     assert is_whole(again.restore_newest(arrays(0)), 2)
     again.save(3, arrays(3), progress(3))
     assert is_whole(again.restore_newest(arrays(0)), 3)
+
+
+def fails_with(error):
+    """Stands for Orbax's restore of arrays: the records are read, the arrays are not."""
+    whole = ocp.CheckpointManager.restore
+
+    def restore(self, step, args):
+        if "progress" in args:
+            return whole(self, step, args=args)
+        raise error
+
+    return restore
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        OSError(errno.EIO, "Input/output error", "a file"),
+        PermissionError(errno.EACCES, "Permission denied", "a file"),
+        ValueError("UNKNOWN: Error reading local file [os_error_code='5']"),
+        TimeoutError("a mount that is slow"),
+    ],
+)
+def test_a_passing_fault_of_the_disk_renames_no_good_checkpoint(copy, monkeypatch, error):
+    with monkeypatch.context() as patch:
+        patch.setattr(ocp.CheckpointManager, "restore", fails_with(error))
+        with pytest.raises(OSError, match=r"Input/output|Permission|slow"):
+            checkpoints.Checkpoints(epath.Path(copy)).restore_newest(arrays(0))
+    assert not list(copy.glob("damaged*"))
+    assert is_whole(checkpoints.Checkpoints(epath.Path(copy)).restore_newest(arrays(0)), 2)
+
+
+def test_other_arrays_than_were_saved_are_no_damage(copy):
+    saved = checkpoints.Checkpoints(epath.Path(copy))
+    for name, leaf in [("bias", np.zeros(3, np.float32)), ("kernel", np.zeros(3, np.float32))]:
+        target = arrays(0) | {"variables": {"params": {name: leaf}}}
+        with pytest.raises(checkpoints.CheckpointError, match="holds other arrays") as error:
+            saved.restore_newest(target)
+        assert not isinstance(error.value, checkpoints.DamagedError)
+    assert not list(copy.glob("damaged*"))
+
+
+def test_a_checkpoint_without_structures_is_read(copy):
+    """Those of earlier versions have none."""
+    path = copy / "2" / "progress" / "metadata"
+    content = json.loads(path.read_text())
+    del content["structures"]
+    path.write_text(json.dumps(content))
+    assert is_whole(checkpoints.Checkpoints(epath.Path(copy)).restore_newest(arrays(0)), 2)
+
+
+def test_json_of_another_shape_is_damage(copy):
+    for name in ("progress/metadata", "variables/_METADATA"):
+        shutil.copytree(copy, copy.parent / "other", dirs_exist_ok=True)
+        (copy.parent / "other" / "2" / name).write_text("[1]")
+        with pytest.raises(checkpoints.DamagedError):
+            checkpoints.Checkpoints(epath.Path(copy.parent / "other")).restore(2, arrays(0))
+
+
+def test_a_checkpoint_that_another_process_removes_is_gone(copy):
+    reader = checkpoints.Checkpoints(epath.Path(copy), read_only=True)
+    assert reader.steps() == [1, 2]
+    shutil.rmtree(copy / "2")
+    with pytest.raises(checkpoints.GoneError, match="not there"):
+        reader.restore(2, arrays(0))
+
+
+def test_a_listing_is_tried_again_where_a_checkpoint_vanishes(copy, monkeypatch):
+    whole, calls = ocp.CheckpointManager.all_steps, []
+
+    def all_steps(self, *args, **kwargs):
+        calls.append(1)
+        if len(calls) == 1:
+            raise FileNotFoundError(errno.ENOENT, "No such file", str(copy / "1"))
+        return whole(self, *args, **kwargs)
+
+    monkeypatch.setattr(ocp.CheckpointManager, "all_steps", all_steps)
+    assert checkpoints.Checkpoints(epath.Path(copy), read_only=True).steps() == [1, 2]
+
+
+CHILD = """
+import sys, time
+sys.path[:0] = ["tests", "tests/records"]
+import test_checkpoints as t
+from etils import epath
+from caecnn_jax.records import checkpoints, logs
+logs.to_console("INFO")
+for _ in range(20):
+    try:
+        checkpoints.Checkpoints(epath.Path(sys.argv[1]), read_only=True).restore(2, t.arrays(0))
+    except checkpoints.DamagedError:
+        pass
+time.sleep(0.5)
+print("done")
+"""
+
+
+def test_no_traceback_of_an_event_loop_reaches_a_terminal(copy):
+    for path in files(copy / "2" / "opt_state"):
+        if path.parent.name == "d":
+            truncate(path)
+    command = [sys.executable, "-c", CHILD, str(copy)]
+    done = subprocess.run(command, cwd=PROJECT, capture_output=True, text=True, timeout=120)
+    assert done.stdout == "done\n", done.stderr
+    assert "Traceback" not in done.stderr and "Event loop" not in done.stderr

@@ -118,3 +118,52 @@ def test_svg_is_inline_themed_and_free_of_addresses():
     assert 'aria-label="F1 &lt;by&gt; class"' in text and "a&lt;b" in text and "$x$" in text
     assert "matplotlib.org" not in text and "<metadata" not in text
     assert figures.svg(figure, "F1 <by> class") == text
+
+
+@pytest.mark.parametrize("count", [2, 30, 31, 100, 1000])
+def test_figures_fit_any_number_of_classes(count):
+    names = [f"a class with a long name, number {index}" for index in range(count)]
+    rng = np.random.default_rng(0)
+    matrix = rng.integers(1, 9, (count, count))
+    picture = open_png(figures.confusion_matrix(matrix, names))
+    assert max(picture.shape) < 1500
+    scores = {name: index / count for index, name in enumerate(names)}
+    bars = figures.draw_per_class_bars(scores, spread=scores, points=scores, rare={names[-1]})
+    assert figures.png(bars)
+    records = [record(1) | {"confusion_matrix": matrix.tolist()}, record(2)]
+    assert len(figures.svg(figures.draw_learning_curves(records, class_names=names), "c")) < 3e5
+    chart = figures.svg(figures.draw_confusion_matrix(matrix, names), "matrix")
+    assert len(chart) < 2e6
+
+
+def test_a_matrix_of_many_classes_has_no_numbers_and_names_some():
+    names = [f"class {index}" for index in range(100)]
+    axes = figures.draw_confusion_matrix(np.eye(100), names).axes[0]
+    assert not axes.texts
+    labels = [label.get_text() for label in axes.get_yticklabels()]
+    assert labels == [f"class {index}" for index in range(0, 100, 4)]
+    assert axes.get_yticks().tolist() == [index + 0.5 for index in range(0, 100, 4)]
+    np.testing.assert_array_equal(axes.images[0].get_array(), 100 * np.eye(100))
+
+
+def test_bars_of_many_classes_are_the_rare_and_the_lowest():
+    f1 = {f"class {index}": index / 100 for index in range(100)}
+    axes = figures.draw_per_class_bars(f1, rare={"class 90"}).axes[0]
+    labels = [label.get_text() for label in axes.get_yticklabels()]
+    assert labels == ["class 90 (rare)", *(f"class {index}" for index in range(29))]
+    assert [bar.get_width() for bar in axes.patches[:3]] == [0.9, 0, 0.01]
+    assert "30 of 100 classes" in axes.get_title(loc="left")
+
+
+def test_long_names_keep_both_ends_in_one_line():
+    assert figures.short("short") == "short"
+    long = figures.short("Ailuropoda melanoleuca\n(giant panda)")
+    assert long == "Ailuropoda…nt panda)" and len(long) == 20
+
+
+@pytest.mark.parametrize("shape", [(2, 28, 28, 1), (2, 1, 1, 1), (3, 600, 600, 3), (1000, 8, 8, 1)])
+def test_reconstructions_take_any_size_grey_or_in_colour(shape):
+    images = np.full(shape, 200, np.uint8)
+    captions = [f"caption {index}" for index in range(shape[0])]
+    height, width, _ = open_png(figures.reconstructions(images, images, captions)).shape
+    assert height < 1500 and width < 1500

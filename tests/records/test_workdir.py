@@ -1,5 +1,7 @@
 """Tests of caecnn_jax.records.workdir: who may write in a folder, what it may hold."""
 
+import errno
+import fcntl
 import os
 import signal
 import subprocess
@@ -155,3 +157,54 @@ def test_damaged_json_is_named(tmp_path):
 def test_history_has_a_line_a_record_without_its_confusion_matrix(tmp_path):
     workdir.write_history(epath.Path(tmp_path), [{"epoch": 1, "confusion_matrix": [[1]]}])
     assert (tmp_path / "history.jsonl").read_text() == '{"epoch": 1}\n'
+
+
+@pytest.mark.parametrize("number", [errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP])
+def test_a_file_system_without_locks_is_warned_of(folder, monkeypatch, caplog, number):
+    def flock(*_):
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+    visit(folder)
+    assert "file system without locks" in caplog.text
+    assert (folder / "config.json").exists()
+
+
+def test_a_lock_that_fails_otherwise_is_an_error(folder, monkeypatch):
+    def flock(*_):
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+    with pytest.raises(workdir.WorkdirError, match="Input/output error"):
+        visit(folder)
+
+
+def test_a_tilde_is_the_home_directory(monkeypatch, tmp_path):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert workdir.resolve("~/runs/x") == epath.Path(tmp_path / "runs" / "x")
+    assert str(workdir.resolve("gs://bucket/~x")) == "gs://bucket/~x"
+    monkeypatch.chdir(tmp_path)
+    assert workdir.resolve("a~b") == epath.Path(tmp_path / "a~b")
+
+
+def test_a_folder_in_which_nothing_was_trained_takes_another_config(folder):
+    """As after a first start that failed for lack of data."""
+    visit(folder)
+    workdir.write_history(folder, [])
+    visit(folder, tiny_config(seed=7))
+    assert workdir.read_config(folder).seed == 7
+
+
+@pytest.mark.parametrize(
+    "leave",
+    [
+        lambda folder: workdir.write_history(folder, [{"epoch": 1}]),
+        lambda folder: (folder / "fold_2").mkdir(),
+        lambda folder: (folder / "test").mkdir(),
+    ],
+)
+def test_a_folder_in_which_something_was_trained_keeps_its_config(folder, leave):
+    visit(folder)
+    leave(folder)
+    with pytest.raises(workdir.WorkdirError, match="seed was 0 and is 7"):
+        visit(folder, tiny_config(seed=7))

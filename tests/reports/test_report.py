@@ -157,3 +157,9 @@ def test_report_fits_a_browser_window(finished, tmp_path, width):
     seen = synthetic_runs.in_browser(report.write(finished), width, tmp_path, script)
     assert seen["overflow"] == 0 and seen["broken"] == 0
     assert len(seen["charts"]) == 9 and min(seen["charts"]) > 280
+
+
+def test_a_folder_whose_name_is_a_pattern_shows_its_pictures(finished, tmp_path):
+    folder = tmp_path / "run [1]*"
+    shutil.copytree(finished, folder)
+    assert report.write(folder).read_text().count("data:image/png;base64,") == 2

@@ -1,14 +1,17 @@
 """Evaluation of a run from its own folder, and what the run's end shows on TensorBoard."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
 from builders import tiny_config
+from etils import epath
 from tensorboard.backend.event_processing import event_accumulator
 from tensorboard.plugins.hparams import plugin_data_pb2
 
 from caecnn_jax.data import dataset
+from caecnn_jax.records import checkpoints, workdir
 from caecnn_jax.results import evaluate
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
@@ -26,15 +29,16 @@ def result_of(run, name):
 
 
 @pytest.mark.parametrize("fold", ["1", "test"])
-def test_the_last_checkpoint_gives_the_runs_own_result(trained_run, same_data, fold):
+def test_the_last_checkpoint_gives_the_runs_own_result(trained_run, same_data, tmp_path, fold):
     stem, result = evaluate.evaluate(trained_run, fold)
     expected = result_of(trained_run, fold)
     assert stem == ("test-test-last" if fold == "test" else "fold_1-valid-last")
     assert result["loss_cnn"] == pytest.approx(expected["loss_cnn"], rel=1e-3)
     assert result["loss_cae"] == pytest.approx(expected["loss_cae"], rel=1e-3)
     assert np.sum(result["confusion_matrix"]) == np.sum(expected["confusion_matrix"])
-    assert json.loads((trained_run / "evaluations" / f"{stem}.json").read_text()) == result
-    assert (trained_run / "evaluations" / f"{stem}.png").read_bytes().startswith(b"\x89PNG")
+    evaluate.write(epath.Path(tmp_path / "new"), stem, result)
+    assert json.loads((tmp_path / "new" / f"{stem}.json").read_text()) == result
+    assert (tmp_path / "new" / f"{stem}.png").read_bytes().startswith(b"\x89PNG")
 
 
 def test_any_split_can_be_evaluated(trained_run, same_data):
@@ -104,3 +108,25 @@ def test_the_projector_has_as_many_codes_of_each_class(trained_run):
     assert codes.shape == (len(labels), 16 * 16 * 2)
     assert set(np.unique(labels, return_counts=True)[1]) == {6}
     assert (folder / "00002" / "code" / "sprite.png").exists()
+
+
+def test_a_checkpoint_that_training_removes_is_looked_for_again(trained_run, tmp_path, monkeypatch):
+    """As predict.load in a loop meets it: the newest of the listing is gone, and a newer there."""
+    folder = tmp_path / "run"
+    shutil.copytree(trained_run, folder)
+    config = workdir.read_config(epath.Path(folder))
+    steps_of, moved = checkpoints.Checkpoints.steps, []
+
+    def steps(self):
+        found = steps_of(self)
+        if not moved:  # training saves the next epoch and removes this one
+            moved.append((folder / "test" / str(found[-1])).rename(folder / "test" / "77"))
+        return found
+
+    monkeypatch.setattr(checkpoints.Checkpoints, "steps", steps)
+    assert evaluate.restore(epath.Path(folder), config, "test", "last").keys() == {
+        "params", "batch_stats"
+    }  # fmt: skip
+    monkeypatch.setattr(checkpoints.Checkpoints, "steps", lambda self: [99])  # always gone
+    with pytest.raises(checkpoints.GoneError, match="try again where the run still trains"):
+        evaluate.restore(epath.Path(folder), config, "test", "last")

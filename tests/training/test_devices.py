@@ -9,9 +9,11 @@ import subprocess
 import sys
 import time
 
+import jax
 import numpy as np
 import pytest
 
+from caecnn_jax import errors
 from caecnn_jax.training import devices
 
 JOB = pathlib.Path(__file__).parents[1] / "parallel_job.py"
@@ -138,3 +140,72 @@ def test_as_many_devices_as_divide_the_runs_go_along_the_fold_axis():
     mesh = devices.make_mesh(num_runs=5)
     assert mesh.axis_names == ("fold", "data")
     assert mesh.devices.size == mesh.shape["fold"] * mesh.shape["data"]
+
+
+@pytest.fixture
+def no_cache_yet():
+    """JAX's setting of a cache, as it is in a fresh process, and put back after the test."""
+    before = jax.config.jax_compilation_cache_dir
+    jax.config.update("jax_compilation_cache_dir", None)
+    try:
+        yield
+    finally:
+        jax.config.update("jax_compilation_cache_dir", before)
+
+
+def test_no_home_means_no_cache_and_a_warning(no_cache_yet, monkeypatch, caplog):
+    """As in a container with an arbitrary user: no HOME, and no entry in /etc/passwd."""
+
+    def home():
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    monkeypatch.setattr(pathlib.Path, "home", home)
+    devices.start("float32")
+    assert jax.config.jax_compilation_cache_dir is None
+    assert "Nothing compiled is kept" in caplog.text and "home directory" in caplog.text
+
+
+def test_a_home_that_cannot_be_written_means_no_cache(no_cache_yet, monkeypatch, tmp_path, caplog):
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
+    devices.start("float32")
+    assert jax.config.jax_compilation_cache_dir is None
+    assert "Nothing compiled is kept" in caplog.text
+
+
+@pytest.mark.parametrize("value", ["", "two", "1.5"])
+@pytest.mark.parametrize("name", ["JAX_NUM_PROCESSES", "JAX_PROCESS_ID"])
+def test_a_place_in_a_job_that_is_no_number_is_one_sentence(monkeypatch, name, value):
+    monkeypatch.setattr(jax.distributed, "initialize", lambda **_: pytest.fail("not reached"))
+    monkeypatch.setenv(name, value)
+    with pytest.raises(errors.UserError, match=f"{name}='{value}' is no whole number"):
+        devices.start("float32", distributed=True)
+
+
+@pytest.mark.parametrize(
+    ("process", "sentence"),
+    [
+        ("0", "waiting as process 0 for the 2 other process(es) of the job to come to host:1234"),
+        ("1", "waiting as process 1 for the job's first process, at host:1234"),
+        (None, "waiting for the job's first process, at host:1234"),
+    ],
+)
+def test_it_is_said_for_whom_a_process_waits(monkeypatch, caplog, process, sentence):
+    monkeypatch.setattr(devices, "PATIENCE_SECONDS", 0.01)
+    monkeypatch.setattr(jax.distributed, "initialize", lambda **_: time.sleep(0.5))
+    monkeypatch.setenv("JAX_COORDINATOR_ADDRESS", "host:1234")
+    monkeypatch.delenv("JAX_PROCESS_ID", raising=False)
+    if process:
+        monkeypatch.setenv("JAX_NUM_PROCESSES", "3")
+        monkeypatch.setenv("JAX_PROCESS_ID", process)
+    devices.start("float32", distributed=True)
+    assert sentence in caplog.text
+
+
+def test_nothing_is_said_where_all_come_at_once(monkeypatch, caplog):
+    monkeypatch.setattr(devices, "PATIENCE_SECONDS", 0.2)
+    monkeypatch.setattr(jax.distributed, "initialize", lambda **_: None)
+    devices.start("float32", distributed=True)
+    time.sleep(0.4)
+    assert "waiting" not in caplog.text

@@ -1,4 +1,4 @@
-"""Tests of caecnn_jax.training.signals: one signal is a request, a second one ends the process."""
+"""Tests of caecnn_jax.training.signals: one signal is a request, a later one ends the process."""
 
 import os
 import signal
@@ -47,14 +47,60 @@ def test_handlers_are_put_back():
 
 
 def test_another_signal_is_no_request():
-    before = signal.signal(signal.SIGUSR1, lambda *_: None)
+    before = signal.signal(signal.SIGUSR2, lambda *_: None)
     try:
         with signals.listen() as request:
-            os.kill(os.getpid(), signal.SIGUSR1)
+            os.kill(os.getpid(), signal.SIGUSR2)
             time.sleep(0.1)
             assert not request.is_made()
     finally:
-        signal.signal(signal.SIGUSR1, before)
+        signal.signal(signal.SIGUSR2, before)
+
+
+def test_an_ignored_signal_stays_ignored():
+    """As nohup starts a program."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with signals.listen() as request:
+            os.kill(os.getpid(), signal.SIGHUP)
+            time.sleep(0.1)
+            assert not request.is_made()
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
+def test_a_request_of_the_programs_own_leaves_the_first_signal_polite():
+    request = signals.StopRequest()
+    request.make()
+    request.receive(signal.SIGTERM)  # does not end this process
+    assert request.signum == signal.SIGTERM
+
+
+@pytest.mark.parametrize("signum", [signal.SIGHUP, signal.SIGUSR1])
+def test_processes_in_step_take_it_for_sigterm(signum):
+    heard = []
+    before = signal.signal(signal.SIGTERM, lambda number, _: heard.append(number))
+    try:
+        with signals.listen(in_step=True):
+            os.kill(os.getpid(), signum)
+            wait_until(lambda: heard)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert heard == [signal.SIGTERM]
+
+
+def test_signals_within_two_seconds_are_one_a_later_one_stops_at_once(monkeypatch):
+    """As a process group and a wrapper send them both."""
+    now, ends = [100.0], []
+    monkeypatch.setattr(signals.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(signals.os, "_exit", ends.append)
+    request = signals.StopRequest()
+    for now[0], signum in [(100, 15), (100.2, 15), (101.9, 2)]:
+        request.receive(signum)
+    assert (request.signum, ends) == (signal.SIGTERM, [])
+    now[0] = 102.1
+    request.receive(signal.SIGINT)
+    assert ends == [130]
 
 
 @pytest.mark.parametrize(
@@ -70,6 +116,9 @@ def test_a_second_signal_ends_the_process_at_once_even_while_it_compiles(first, 
         time.sleep(0.2)  # into the hashing
         child.send_signal(first)
         assert b"stopping after this step" in child.stderr.readline()
+        assert child.poll() is None
+        child.send_signal(second)  # so close that it is the same
+        time.sleep(signals.ONE + 0.2)
         assert child.poll() is None
         child.send_signal(second)
         assert child.wait(5) == code
