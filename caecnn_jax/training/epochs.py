@@ -38,16 +38,21 @@ class Pipeline(NamedTuple):
     statistics: augment.Statistics
     aug: augment.Settings | None  # None leaves the images as they are
 
-    def batch(self, data: Data, indices: jax.Array, mask: jax.Array, key, dtype) -> steps.Batch:
-        """The batch of the images at `indices` int32 [B]; a `key` augments them."""
+    def draws(self, key: jax.Array, numbers: jax.Array, batch_size: int) -> augment.Draws | None:
+        """The choices for the batches of the epoch's steps `numbers` int [T], with a leading T."""
+        if self.aug is None:
+            return None
+        keys = jax.vmap(jax.random.fold_in, (None, 0))(key, numbers)
+        height, width, _ = self.image_shape
+        return jax.vmap(lambda key: augment.draw(key, batch_size, height, width, self.aug))(keys)
+
+    def images(self, data: Data, indices: jax.Array, draws: augment.Draws | None, dtype):
+        """The images at `indices` int32 [B], normalised; `draws` augment them."""
         images = data["image"][indices].reshape(-1, *self.image_shape)
-        if key is None or self.aug is None:
-            images = augment.normalize(images, self.statistics, dtype)
-        else:
-            draws = augment.draw(key, *images.shape[:3], self.aug)
-            images = augment.augment(images, draws, self.statistics, dtype)
-            images = jax.lax.optimization_barrier(images)  # else computed again for each use
-        return {"image": images, "label": data["label"][indices], "mask": mask}
+        if draws is None:
+            return augment.normalize(images, self.statistics, dtype)
+        images = augment.augment(images, draws, self.statistics, dtype)
+        return jax.lax.optimization_barrier(images)  # else computed again for each use
 
 
 class Order(NamedTuple):
@@ -133,15 +138,19 @@ def take(array: jax.Array, start: jax.Array, length: int) -> jax.Array:
 
 def _train_chunk(state, data, order, mask, key, start, moment, *, joint, pipeline):
     def one_step(state, step):
-        number, indices, valid, lr_factors = step
-        batch = pipeline.batch(data, indices, valid, jax.random.fold_in(key, number), _dtype(state))
+        indices, labels, valid, draws, lr_factors = step
+        images = pipeline.images(data, indices, draws, _dtype(state))
+        batch = {"image": images, "label": labels, "mask": valid}
         now = moment._replace(lr_factors=lr_factors)
         trained, metrics = steps.train_step(state, batch, joint, now)
         state = jax.tree.map(functools.partial(jnp.where, valid.any()), trained, state)
         return state, _present(metrics, state.model, joint) | {"images": valid.sum()}
 
-    numbers = start + jnp.arange(len(order))
-    return jax.lax.scan(one_step, state, (numbers, order, mask, moment.lr_factors))
+    # What all steps need is made before them: on an accelerator each small operation of a step
+    # costs as much as a small layer.
+    draws = pipeline.draws(key, start + jnp.arange(len(order)), order.shape[1])
+    labels = data["label"][order]
+    return jax.lax.scan(one_step, state, (order, labels, mask, draws, moment.lr_factors))
 
 
 def train_chunk(
@@ -167,16 +176,17 @@ def train_chunk(
 
 def _eval_chunk(model, variables, data, order, mask, *, joint, pipeline):
     def one_step(_, step):
-        indices, valid = step
+        indices, labels, valid = step
         dtype = jax.tree.leaves(variables["params"])[0].dtype
-        batch = pipeline.batch(data, indices, valid, None, dtype)
+        images = pipeline.images(data, indices, None, dtype)
+        batch = {"image": images, "label": labels, "mask": valid}
         outputs = steps.outputs(model, variables, batch["image"], joint)
         metrics = _present(steps.losses(outputs, batch, valid), model, joint)
         if outputs.logits is not None:
             metrics["confusion"] = _confusion(outputs.logits, batch["label"], valid)
         return None, metrics | {"images": valid.sum()}
 
-    return jax.lax.scan(one_step, None, (order, mask))[1]
+    return jax.lax.scan(one_step, None, (order, data["label"][order], mask))[1]
 
 
 def _confusion(logits: jax.Array, labels: jax.Array, mask: jax.Array) -> jax.Array:
