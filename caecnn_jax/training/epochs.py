@@ -39,20 +39,30 @@ class Pipeline(NamedTuple):
     aug: augment.Settings | None = None  # None leaves the images as they are
     mixup_alpha: float = 0.0
 
-    def batch(self, data: Data, indices: jax.Array, mask: jax.Array, key, dtype) -> steps.Batch:
-        """The batch of the images at `indices` int32 [B]; a `key` augments and mixes them."""
+    def draws(self, keys: jax.Array, batch_size: int) -> augment.Draws | None:
+        """The choices for the batches of the steps with these keys [T], with a leading T."""
+        if self.aug is None:
+            return None
+        height, width, _ = self.image_shape
+        return jax.vmap(lambda key: augment.draw(key, batch_size, height, width, self.aug))(keys)
+
+    def images(
+        self, data: Data, indices: jax.Array, draws: augment.Draws | None, dtype
+    ) -> jax.Array:
+        """The images at `indices` int32 [B], normalised; `draws` augment them."""
         images = data["image"][indices].reshape(-1, *self.image_shape)
-        if key is None or self.aug is None:
-            images = augment.normalize(images, self.statistics, dtype)
-        else:
-            draws = augment.draw(key, *images.shape[:3], self.aug)
-            images = augment.augment(images, draws, self.statistics, dtype)
-            images = jax.lax.optimization_barrier(images)  # else computed again for each use
-        batch = {"image": images, "label": data["label"][indices], "mask": mask}
-        if key is None or not self.mixup_alpha:
+        if draws is None:
+            return augment.normalize(images, self.statistics, dtype)
+        images = augment.augment(images, draws, self.statistics, dtype)
+        return jax.lax.optimization_barrier(images)  # else computed again for each use
+
+    def mixed(self, batch: steps.Batch, key: jax.Array) -> steps.Batch:
+        """The batch with its images mixed in pairs; the batch itself where that is off."""
+        if not self.mixup_alpha:
             return batch
-        mixed = augment.mixup(jax.random.fold_in(key, MIX), images, self.mixup_alpha, mask)
-        return batch | dict(zip(("image", "partner", "share"), mixed, strict=True))
+        key = jax.random.fold_in(key, MIX)
+        mixed = augment.mixup(key, batch["image"], self.mixup_alpha, batch["mask"])
+        return {**batch, **dict(zip(("image", "partner", "share"), mixed, strict=True))}
 
 
 class Order(NamedTuple):
@@ -132,15 +142,19 @@ def take(array: jax.Array, start: jax.Array, length: int) -> jax.Array:
 
 def _train_chunk(state, data, order, mask, key, start, moment, *, joint, pipeline):
     def one_step(state, step):
-        number, indices, valid, lr_factors = step
-        batch = pipeline.batch(data, indices, valid, jax.random.fold_in(key, number), _dtype(state))
+        indices, labels, valid, key, draws, lr_factors = step
+        images = pipeline.images(data, indices, draws, _dtype(state))
+        batch = pipeline.mixed({"image": images, "label": labels, "mask": valid}, key)
         now = moment._replace(lr_factors=lr_factors)
         trained, metrics = steps.train_step(state, batch, joint, now)
         state = jax.tree.map(functools.partial(jnp.where, valid.any()), trained, state)
         return state, _present(metrics, state.model, joint) | {"images": valid.sum()}
 
-    numbers = start + jnp.arange(len(order))
-    return jax.lax.scan(one_step, state, (numbers, order, mask, moment.lr_factors))
+    # What all steps need is made before them: on an accelerator each small operation of a step
+    # costs as much as a small layer.
+    keys = jax.vmap(jax.random.fold_in, (None, 0))(key, start + jnp.arange(len(order)))
+    draws, labels = pipeline.draws(keys, order.shape[1]), data["label"][order]
+    return jax.lax.scan(one_step, state, (order, labels, mask, keys, draws, moment.lr_factors))
 
 
 def train_chunk(
@@ -166,9 +180,10 @@ def train_chunk(
 
 def _eval_chunk(model, variables, data, order, mask, *, joint, pipeline, loss):
     def one_step(_, step):
-        indices, valid = step
+        indices, labels, valid = step
         dtype = jax.tree.leaves(variables["params"])[0].dtype
-        batch = pipeline.batch(data, indices, valid, None, dtype)
+        images = pipeline.images(data, indices, None, dtype)
+        batch = {"image": images, "label": labels, "mask": valid}
         outputs = steps.outputs(model, variables, batch["image"], joint)
         if outputs.logits is not None:
             outputs = outputs.replace(logits=losses.scores(outputs.logits, loss))
@@ -178,7 +193,7 @@ def _eval_chunk(model, variables, data, order, mask, *, joint, pipeline, loss):
             metrics |= losses.calibration_sums(outputs.logits, batch["label"], valid)
         return None, metrics | {"images": valid.sum()}
 
-    return jax.lax.scan(one_step, None, (order, mask))[1]
+    return jax.lax.scan(one_step, None, (order, data["label"][order], mask))[1]
 
 
 def _confusion(logits: jax.Array, labels: jax.Array, mask: jax.Array) -> jax.Array:
