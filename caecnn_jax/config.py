@@ -16,6 +16,7 @@ MAX_BATCH = 50_000  # images
 MAX_EPOCHS = 1_000_000
 MAX_IMAGE_SIZE = 1024  # pixels, height and width
 DTYPES = ("float32", "bfloat16", "float64")
+MATMUL_PRECISIONS = ("default", "high", "highest")
 DATA_SOURCES = ("auto", "tfds", "archive", "download", "npm")
 FITS = ("crop", "pad", "stretch")
 IMBALANCES = ("none", "exp", "step")
@@ -241,6 +242,7 @@ SCHEMA = {
     "save_img_per_epoch": Free(_whole(0)),
     "seed": _whole(0, 2**32 - 1),
     "dtype": _one_of(DTYPES),
+    "matmul_precision": _one_of(MATMUL_PRECISIONS),
     "dataset": Free(_path),  # a digest decides whether these are the same images
     "image_size": _whole(1, MAX_IMAGE_SIZE),
     "fit": _one_of(FITS),
@@ -582,6 +584,7 @@ _MEANT_BY_FORMAT_1: dict[str, Any] = {
     "imbalance": {"type": "none", "factor": 100.0},
     "aug": {"flip_probability": 0.5},
     "image_budget": 0,
+    "matmul_precision": "default",
     "devices_per_run": 0,
     "cnn": {"opt": _OPT_OF_FORMAT_1, "head": "linear", "loss": _LOSS_OF_FORMAT_1},
     "cae": {"opt": _OPT_OF_FORMAT_1},

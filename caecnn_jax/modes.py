@@ -20,7 +20,7 @@ def before_training(config: ml_collections.ConfigDict | None, distributed: bool)
     config_lib.validate(config)
     from caecnn_jax.training import devices
 
-    devices.start(config.dtype, distributed)
+    devices.start(config.dtype, config.matmul_precision, distributed=distributed)
 
 
 def after_training(summary: dict, workdir: str) -> int:
@@ -121,10 +121,11 @@ def report(workdir: str | None, runs: Sequence[str], output: str | None) -> int:
 
 
 def _start(workdir: str):
-    """The run's folder, with the devices started for its dtype."""
+    """The run's folder, with the devices started for its dtype and precision."""
     from caecnn_jax.records import workdir as workdir_lib
     from caecnn_jax.training import devices
 
     folder = workdir_lib.resolve(workdir)
-    devices.start(workdir_lib.read_config(folder).dtype)
+    config = workdir_lib.read_config(folder)
+    devices.start(config.dtype, config.matmul_precision)
     return folder

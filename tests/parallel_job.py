@@ -26,7 +26,9 @@ def main(workdir: str, kind: str, *changes: str) -> int:
         name, value = change.removeprefix("--config.").split("=")
         config[name] = ast.literal_eval(value)
     logs.to_console("INFO")
-    devices.start(config.dtype, distributed="JAX_COORDINATOR_ADDRESS" in os.environ)
+    devices.start(
+        config.dtype, config.matmul_precision, distributed="JAX_COORDINATOR_ADDRESS" in os.environ
+    )
     try:
         train.train_and_evaluate(config, workdir, make_data())
     except errors.Interrupted as stop:

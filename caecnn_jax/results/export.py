@@ -57,7 +57,9 @@ def as_program(predictor: predict.Predictor) -> bytes:
 
     batch = export.symbolic_shape("batch")
     images = jax.ShapeDtypeStruct((*batch, *predictor.image_shape), jnp.uint8)
-    exported = export.export(jax.jit(run), platforms=PLATFORMS)(images)
+    # Said here too: on a CPU, whose own products have one precision, no other default is set.
+    with jax.default_matmul_precision(predictor.config.matmul_precision):
+        exported = export.export(jax.jit(run), platforms=PLATFORMS)(images)
     return bytes(exported.serialize())
 
 

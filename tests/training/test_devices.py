@@ -209,3 +209,20 @@ def test_nothing_is_said_where_all_come_at_once(monkeypatch, caplog):
     devices.start("float32", distributed=True)
     time.sleep(0.4)
     assert "waiting" not in caplog.text
+
+
+@pytest.mark.parametrize("precision", ["default", "highest"])
+def test_an_accelerator_multiplies_as_asked_and_a_cpu_as_ever(monkeypatch, caplog, precision):
+    before = jax.config.jax_default_matmul_precision
+    devices.start("float32", precision)
+    assert jax.config.jax_default_matmul_precision == before
+    assert "matmul_precision" not in caplog.text
+    monkeypatch.setattr(jax, "default_backend", lambda: "tpu")
+    try:
+        devices.start("float32", precision)
+        assert jax.config.jax_default_matmul_precision == precision
+    finally:
+        jax.config.update("jax_default_matmul_precision", before)
+    bits = {"default": "8 bits", "highest": "24 bits"}[precision]
+    assert f"config.matmul_precision={precision}: a float32 product is" in caplog.text
+    assert bits in caplog.text
