@@ -23,11 +23,10 @@ from etils import epath
 
 from caecnn_jax import errors
 from caecnn_jax.data import augment, dataset, image_files, image_search, sampling
-from caecnn_jax.networks import models
+from caecnn_jax.networks import losses, models
 from caecnn_jax.records import about
 from caecnn_jax.records import workdir as workdir_lib
 from caecnn_jax.results import evaluate
-from caecnn_jax.training import steps
 
 BATCH_SIZE = 256  # images; the last batch is padded, so that one program serves all
 
@@ -60,7 +59,7 @@ def forward(
         total = sum(output.reconstruction.astype(jnp.float32) for output in outputs)
         reconstruction = total / len(outputs)
         result["reconstruction"] = augment.denormalize(reconstruction, statistics)
-        result["reconstruction_error"] = steps.reconstruction_error(normalized, reconstruction)
+        result["reconstruction_error"] = losses.reconstruction_error(normalized, reconstruction)
         if len(outputs) == 1:
             result["code"] = outputs[0].code
     return result

@@ -213,6 +213,7 @@ def test_nothing_is_said_where_all_come_at_once(monkeypatch, caplog):
 
 @pytest.mark.parametrize("precision", ["default", "highest"])
 def test_an_accelerator_multiplies_as_asked_and_a_cpu_as_ever(monkeypatch, caplog, precision):
+    caplog.set_level("INFO", logger="absl")
     before = jax.config.jax_default_matmul_precision
     devices.start("float32", precision)
     assert jax.config.jax_default_matmul_precision == before
