@@ -121,7 +121,7 @@ def compile_step(config, batch_size: int, num_devices: int):
         shaped((batch_size,), jnp.int32, "data"),
         shaped((batch_size,), bool, "data"),
     )
-    with mock.patch.object(ops, "_use_plain", lambda plain: True):
+    with mock.patch.object(ops, "use_plain", lambda plain: True):
         return jax.jit(step).lower(state, *batch, shaped(key.shape, key.dtype)).compile()
 
 

@@ -164,7 +164,7 @@ def source_coordinates(
     )
 
 
-def _use_plain(plain: bool | None) -> bool:
+def use_plain(plain: bool | None) -> bool:
     return jax.default_backend() != "cpu" if plain is None else plain
 
 
@@ -177,7 +177,7 @@ def select(
     """
     batch, height, width, channels = images.shape
     rows, columns = _mirror(rows, height), _mirror(columns, width)
-    if not _use_plain(plain):
+    if not use_plain(plain):
         index = (rows * width + columns).reshape(batch, -1, 1)
         flat = images.reshape(batch, height * width, channels)
         taken = jnp.take_along_axis(flat, index, axis=1, mode="promise_in_bounds")
@@ -206,7 +206,7 @@ def bilinear(
 
     The result is float [B, H', W', C].
     """
-    return (_multiplied if _use_plain(plain) else _gathered)(images, rows, columns)
+    return (_multiplied if use_plain(plain) else _gathered)(images, rows, columns)
 
 
 def _multiplied(images: jax.Array, rows: jax.Array, columns: jax.Array) -> jax.Array:

@@ -39,12 +39,12 @@ class Pipeline(NamedTuple):
     aug: augment.Settings | None = None  # None leaves the images as they are
     mixup_alpha: float = 0.0
 
-    def draws(self, keys: jax.Array, batch_size: int) -> augment.Draws | None:
-        """The choices for the batches of the steps with these keys [T], with a leading T."""
+    def draws(self, key: jax.Array, batch_size: int) -> augment.Draws | None:
+        """The choices for a batch; None where nothing is augmented."""
         if self.aug is None:
             return None
         height, width, _ = self.image_shape
-        return jax.vmap(lambda key: augment.draw(key, batch_size, height, width, self.aug))(keys)
+        return augment.draw(key, batch_size, height, width, self.aug)
 
     def images(
         self, data: Data, indices: jax.Array, draws: augment.Draws | None, dtype
@@ -143,6 +143,7 @@ def take(array: jax.Array, start: jax.Array, length: int) -> jax.Array:
 def _train_chunk(state, data, order, mask, key, start, moment, *, joint, pipeline):
     def one_step(state, step):
         indices, labels, valid, key, draws, lr_factors = step
+        draws = draws or pipeline.draws(key, len(indices))
         images = pipeline.images(data, indices, draws, _dtype(state))
         batch = pipeline.mixed({"image": images, "label": labels, "mask": valid}, key)
         now = moment._replace(lr_factors=lr_factors)
@@ -150,10 +151,12 @@ def _train_chunk(state, data, order, mask, key, start, moment, *, joint, pipelin
         state = jax.tree.map(functools.partial(jnp.where, valid.any()), trained, state)
         return state, _present(metrics, state.model, joint) | {"images": valid.sum()}
 
-    # What all steps need is made before them: on an accelerator each small operation of a step
-    # costs as much as a small layer.
+    labels, draws = data["label"][order], None
     keys = jax.vmap(jax.random.fold_in, (None, 0))(key, start + jnp.arange(len(order)))
-    draws, labels = pipeline.draws(keys, order.shape[1]), data["label"][order]
+    if ops.use_plain():
+        # On an accelerator each small operation of a step costs as much as a small layer, so that
+        # all steps' draws are made before them; a CPU makes them as fast one by one.
+        draws = jax.vmap(lambda key: pipeline.draws(key, order.shape[1]))(keys)
     return jax.lax.scan(one_step, state, (order, labels, mask, keys, draws, moment.lr_factors))
 
 
