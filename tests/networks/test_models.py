@@ -6,13 +6,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from builders import KINDS, tiny_config
+from builders import KINDS, PROJECT, tiny_config
 
 from caecnn_jax import config as config_lib
 from caecnn_jax.data import dataset
 from caecnn_jax.networks import models
 from caecnn_jax.training import steps
-from configs import cae, cnn, code, mixed
+from configs import cae, cnn, code, from_json, mixed
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 
@@ -268,6 +268,13 @@ def test_of_cifar_10_everything_is_known(kind):
     assert model.image_shape == (32, 32, 3)
     if model.cnn is not None:
         assert model.cnn.num_classes == 10
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_references_configs_have_the_references_classes(kind):
+    model = models.from_config(from_json.get_config(str(PROJECT / f"tests/golden/{kind}.json")))
+    assert model.image_shape == (32, 32, 3)
+    assert kind == "cae" or model.cnn.num_classes == 10
 
 
 def test_what_the_config_leaves_open_comes_from_its_data_set(monkeypatch):

@@ -113,6 +113,17 @@ def test_the_dense_layer_reads_channels_first():
     assert np.argwhere(kernel).tolist() == [[(3 * 8 + 5) * 6 + 2, 7]]
 
 
+def test_the_dense_layer_reads_channels_first_of_28_pixels_too():
+    config = CONFIGS["grey code"]  # a code of 14 x 14, then 6 channels of 7 x 7
+    state_dict = torch_weights.to_torch(variables_of(config), config)
+    weight = np.zeros((2, 6 * 7 * 7))  # of two classes
+    weight[1, (4 * 7 + 3) * 7 + 5] = 1  # channel 4, row 3, column 5
+    (name,) = (name for name, array in state_dict.items() if array.ndim == 2)
+    two = {name: weight, name.replace("weight", "bias"): np.zeros(2)}
+    kernel = torch_weights.from_torch(state_dict | two, config)["params"]["cnn"]["dense"]["kernel"]
+    assert np.argwhere(kernel).tolist() == [[(3 * 7 + 5) * 6 + 4, 1]]
+
+
 def test_a_transposed_convolution_is_mirrored():
     config = CONFIGS["cae"]
     state_dict = torch_weights.to_torch(variables_of(config), config)
