@@ -259,7 +259,7 @@ def test_the_schema_has_the_fields_of_the_defaults():
     ("changes", "message"),
     [
         ({"dataset": ""}, "dataset='': must be cifar10, cifar100, tfds:NAME or a path"),
-        ({"image_size": 4}, "image_size=4: must be a whole number from 8"),
+        ({"image_size": 0}, "image_size=0: must be a whole number from 1"),
         ({"fit": "wide"}, "fit='wide': must be one of crop, pad, stretch"),
         ({"channels": 2}, "channels=2: must be one of 0, 1, 3"),
         ({"channels": True}, "channels=True: must be one of 0, 1, 3"),
