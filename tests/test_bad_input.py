@@ -183,7 +183,7 @@ FIELDS = [
     ),
     (MIXED, "train_data_regulation.brid=9", "regulation.brid is no class .* mean 'bird'"),
     (MIXED, "train_data_expansion.xyz=9", "expansion.xyz is no class .*: known are airplane"),
-    (MIXED, "train_data_regulation.bird=5001", "bird=5001: a class has only 5000 training imag"),
+    (MIXED, "train_data_regulation.bird=5001", "bird=5001: class 'bird' has only 5000 training"),
     (MIXED, "train_data_regulation.bird=0", "regulation.bird=0: must be a whole number, 1 or m"),
     (MIXED, "train_data_regulation.bird=4", "bird=4: leaves 4 images of a class, fewer than"),
     (MIXED, "train_data_expansion.bird=-1", "expansion.bird=-1: must be a whole number from 0"),

@@ -25,6 +25,9 @@ def test_every_kind_of_config_validates(kind):
         {"do_test": False},
         {"train_data_regulation": {"all": 2, "cat": 5000}},
         {"train_data_expansion": {"all": 0}},
+        {"train_data_expansion": {"all": "largest", "cat": 3}},
+        {"dataset": "~/my photos", "fit": "pad", "test_share": 0.5, "channels": 3},
+        {"imbalance.type": "exp", "imbalance.factor": 1},
         {"aug.max_angle": 0, "aug.scale_range": (1, 1), "aug.max_shift": 16},
         {"aug.hole_probability": 1},
         {"lr_schedule": "cosine", "lr_ramp_epochs": 1_000_000},
@@ -249,3 +252,29 @@ def test_the_schema_has_the_fields_of_the_defaults():
     fields = tiny_config("cnn").to_dict()
     fields["train_data_regulation"] = fields["train_data_expansion"] = None
     assert names(config_lib.SCHEMA) == names(fields)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"dataset": ""}, "dataset='': must be cifar10, cifar100, tfds:NAME or a path"),
+        ({"image_size": 0}, "image_size=0: must be a whole number from 1"),
+        ({"fit": "wide"}, "fit='wide': must be one of crop, pad, stretch"),
+        ({"channels": 2}, "channels=2: must be one of 0, 1, 3"),
+        ({"channels": True}, "channels=True: must be one of 0, 1, 3"),
+        ({"test_share": 1.0}, "test_share=1.0: must be a number from"),
+        ({"imbalance.type": "long"}, "imbalance.type='long': must be one of none, exp, step"),
+        ({"imbalance.factor": 0.5}, "imbalance.factor=0.5: must be a number from 1"),
+        ({"train_data_expansion": {"cat": "most"}}, "expansion.cat='most': must be a whole number"),
+        (
+            {"train_data_regulation": {"cat": "largest"}},
+            "regulation.cat='largest': must be a whol",
+        ),
+    ],
+)
+def test_what_no_data_set_could_be_is_refused(changes, message):
+    config = tiny_config()
+    with config.ignore_type():
+        config.update_from_flattened_dict(changes)
+    with pytest.raises(config_lib.ConfigError, match=message):
+        config_lib.validate(config)

@@ -36,7 +36,6 @@ from caecnn_jax.data import (
 from caecnn_jax.errors import DataError, UserError
 from configs import default
 
-MAX_CLASSES = 1000
 LISTED_CLASSES = 30  # in a table; more are summarised
 COLUMNS = 100
 
@@ -95,7 +94,7 @@ class Source:
         self.train_counts, self.test_counts = found.train_counts, found.test_counts
         self.num_train = found.num_train
         self._listing, self._form, self._order = found, form, None
-        _check_classes(found)
+        listing.check_classes(found)
         if not sum(found.test_counts):
             self._hold_out(test_share)
 
@@ -160,23 +159,6 @@ class Source:
         return data
 
 
-def _check_classes(found: listing.Listing) -> None:
-    """Raises DataError unless there are 2 to 1,000 classes, each with training images."""
-    count = len(found.class_names)
-    if not 2 <= count <= MAX_CLASSES:
-        names = f" ({found.class_names[0]})" if count == 1 else ""
-        remedy = " Is it the folder above or below that holds the classes?" if count < 2 else ""
-        raise DataError(
-            f"{found.name}: has {count} classes{names}, and 2 to {MAX_CLASSES:,} can be told apart."
-            f"{remedy}"
-        )
-    for name, images in zip(found.class_names, found.train_counts, strict=True):
-        if not images:
-            raise DataError(
-                f"{found.name}: class {name!r} has no training image: add some, or remove the class"
-            )
-
-
 def _check_train_part(data: Dataset) -> None:
     """Each class still trains after what cannot be read was left out."""
     counts = np.bincount(data.labels[: data.num_train], minlength=len(data.class_names))
@@ -199,17 +181,27 @@ def open_source(config: ml_collections.ConfigDict) -> Source:
     return Source(catalogue.find(config), form, config.test_share)
 
 
-def load(config: ml_collections.ConfigDict) -> Dataset:
-    """The data of config.dataset, once the config is known to agree with them.
+def open_checked(config: ml_collections.ConfigDict) -> Source:
+    """The data of config.dataset, which the config agrees with, before an image is decoded.
 
-    Raises DataError, or ConfigError where the config names other classes or more images than these
-    data have, before an image is decoded.
+    Raises DataError, or ConfigError where the config names other classes or asks for more images
+    than these data have.
     """
     source = open_source(config)
     requirements.check(config, source.class_names, source.train_counts, source.test_counts)
-    data = source.read()
-    requirements.check(config, data.class_names, *counts(data))  # without what cannot be read
+    return source
+
+
+def read_checked(source: Source, config: ml_collections.ConfigDict) -> Dataset:
+    """The images of `open_checked`, with which the config still agrees; raises the same errors."""
+    data = source.read()  # without what cannot be read
+    requirements.check(config, data.class_names, *counts(data))
     return data
+
+
+def load(config: ml_collections.ConfigDict) -> Dataset:
+    """The data of config.dataset; raises the errors of `open_checked`."""
+    return read_checked(open_checked(config), config)
 
 
 def counts(data: Dataset) -> tuple[list[int], list[int]]:

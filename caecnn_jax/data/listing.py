@@ -7,6 +7,9 @@ from typing import NamedTuple
 import numpy as np
 
 from caecnn_jax.data.pixels import Form, Pixels
+from caecnn_jax.errors import DataError
+
+MAX_CLASSES = 1000
 
 
 class Listing(NamedTuple):
@@ -45,3 +48,20 @@ def of_labels(
     )
     names = tuple(class_names)
     return Listing(name, names, train, test, lambda: labels, read, fingerprint, **more)
+
+
+def check_classes(found: Listing) -> None:
+    """Raises DataError unless there are 2 to 1,000 classes, each with training images."""
+    count = len(found.class_names)
+    if not 2 <= count <= MAX_CLASSES:
+        names = f" ({found.class_names[0]})" if count == 1 else ""
+        remedy = " Is it the folder above or below that holds the classes?" if count < 2 else ""
+        raise DataError(
+            f"{found.name}: has {count} classes{names}, and 2 to {MAX_CLASSES:,} can be told apart."
+            f"{remedy}"
+        )
+    for name, images in zip(found.class_names, found.train_counts, strict=True):
+        if not images:
+            raise DataError(
+                f"{found.name}: class {name!r} has no training image: add some, or remove the class"
+            )

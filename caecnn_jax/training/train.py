@@ -44,12 +44,16 @@ def train_and_evaluate(
     """
     config_lib.validate(config)
     folder = workdir_lib.resolve(workdir)
+    # Data that do not fit are told before a folder is made; a finished run needs none.
+    needs_data = data is None and not (folder / "metrics.json").exists()
+    source = dataset.open_checked(config) if needs_data else None
     with workdir_lib.claim(folder, config, writes=devices.is_writer()) as finished:
         devices.wait_for_all("the folder is claimed")
         if finished:
             logging.info("The run in %s is finished; there is nothing left to do.", folder)
             return workdir_lib.read_json(folder / "metrics.json")
-        data = data or dataset.load(config)
+        if data is None:
+            data = dataset.read_checked(source or dataset.open_checked(config), config)
         lanes = devices.lanes(config.devices_per_run)
         with signals.listen(in_step=lanes.shared) as request:
             return train_runs(config, folder, data, lanes=lanes, request=request)

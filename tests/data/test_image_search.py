@@ -19,3 +19,53 @@ def test_folders_globs_and_odd_names_are_found_once_each(tmp_path):
 def test_nothing_to_read_is_an_error(names):
     with pytest.raises(image_files.ImageError, match="--images"):
         image_search.find(names)
+
+
+def test_what_is_no_photo_is_passed_over_with_a_count_and_why(tmp_path):
+    for name in ("cat.jfif", "a10.tif", "a2.BMP", "._cat.jpg", "Thumbs.db", "notes.txt"):
+        (tmp_path / name).touch()
+    for name in (".ipynb_checkpoints", "album.jpg", "@eaDir", "linked"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "inside.png").touch()
+    (tmp_path / "sub").symlink_to(tmp_path / "linked")
+    (tmp_path / "again").symlink_to(tmp_path)
+    (tmp_path / "gone.png").symlink_to(tmp_path / "nothing")
+    found = image_search.find([str(tmp_path)])
+    names = [str(path.relative_to(tmp_path)) for path in found.paths]
+    assert names == ["a2.BMP", "a10.tif", "album.jpg/inside.png", "cat.jfif", "linked/inside.png"]
+    assert found.passed_over == {
+        image_search.HIDDEN: 2,
+        image_search.SYSTEM: 2,
+        image_search.NO_IMAGE: 1,
+        image_search.LOOP: 2,
+        image_search.NOWHERE: 1,
+    }
+    assert "2 hidden (the name begins with a dot)" in image_search.in_words(found.passed_over)
+
+
+def test_a_linked_folder_elsewhere_is_followed(tmp_path):
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere" / "a.png").touch()
+    (tmp_path / "photos" / "link").symlink_to(tmp_path / "elsewhere")
+    found = image_search.find([str(tmp_path / "photos")])
+    assert [path.name for path in found.paths] == ["a.png"]
+    assert not found.passed_over
+
+
+def test_a_folder_that_looks_like_a_file_counts_once(tmp_path):
+    (tmp_path / "album.jpg").mkdir()
+    (tmp_path / "album.jpg" / "a.png").touch()
+    found = image_search.find([str(tmp_path / "*.jpg"), str(tmp_path), str(tmp_path / "album.jpg")])
+    assert [path.name for path in found.paths] == ["a.png"]
+
+
+def test_files_that_are_named_are_read_whatever_they_are_called(tmp_path):
+    (tmp_path / ".hidden").touch()
+    assert image_search.find([str(tmp_path / ".hidden")]).paths == [tmp_path / ".hidden"]
+
+
+def test_numbers_in_names_sort_as_numbers():
+    names = ["b", "a10", "A2", "a", "10", "2", "a2b3", "a2b10", ""]
+    in_order = ["", "2", "10", "a", "A2", "a2b3", "a2b10", "a10", "b"]
+    assert sorted(names, key=image_search.natural_key) == in_order

@@ -198,3 +198,119 @@ def test_only_the_runs_asked_for_are_split(cifar_labels, parts, names):
 def test_a_digest_tells_sets_of_images_apart():
     assert sampling.digest(np.arange(5)) == sampling.digest(np.arange(5, dtype=np.int32))
     assert sampling.digest(np.arange(5)) != sampling.digest(np.arange(6))
+
+
+# --- Long tails, held-out parts, names ---
+
+
+def long_tailed(labels, **imbalance):
+    return np.bincount(labels[sampling.imbalance(labels, **imbalance)], minlength=10).tolist()
+
+
+@pytest.mark.parametrize(("factor", "total"), [(100, 12_406), (50, 13_996), (10, 20_431)])
+def test_long_tails_have_the_published_sizes(cifar_labels, factor, total):
+    sizes = long_tailed(cifar_labels[:50_000], type="exp", factor=factor)
+    assert sum(sizes) == total
+    if factor == 100:
+        assert sizes == [5000, 2997, 1796, 1077, 645, 387, 232, 139, 83, 50]
+
+
+def test_steps_cut_the_second_half(cifar_labels):
+    sizes = long_tailed(cifar_labels[:50_000], type="step", factor=20.0)
+    assert sizes == [5000] * 5 + [250] * 5
+    assert sampling.imbalanced_sizes([9, 9, 9], "step", 3) == [9, 3, 3]  # of three, the first stays
+
+
+def test_long_tails_are_of_the_very_images_of_the_protocol(cifar_labels):
+    """Written out as the protocol's authors do it, with the generator of the whole process."""
+    labels = cifar_labels[:50_000]
+    before = np.random.get_state()
+    np.random.seed(0)
+    wanted = []
+    for label, size in enumerate([5000, 2997, 1796, 1077, 645, 387, 232, 139, 83, 50]):
+        members = np.where(labels == label)[0]
+        np.random.shuffle(members)
+        wanted.extend(members[:size])
+    np.random.set_state(before)
+    kept = sampling.imbalance(labels, "exp", 100.0)
+    assert kept.tolist() == sorted(wanted)
+    assert np.array_equal(sampling.imbalance(labels, "none", 100.0), np.arange(50_000))
+
+
+def test_a_smaller_class_keeps_what_it_has():
+    assert sampling.imbalanced_sizes([100, 4, 50], "exp", 4.0) == [100, 4, 25]
+
+
+def test_a_long_tail_comes_before_regulation_and_does_not_follow_the_seed(cifar_labels):
+    kept = []
+    for seed in (0, 1):
+        config = tiny_config(do_cv=False, seed=seed)
+        config.train_data_regulation = {"airplane": 1000}
+        config.train_data_expansion = {}
+        config.imbalance.type = "exp"
+        names, indices, _ = names_and_splits(config, cifar_labels)
+        counts = sampling.class_counts(indices, cifar_labels, names)
+        assert list(counts.values()) == [1000, 2997, 1796, 1077, 645, 387, 232, 139, 83, 50]
+        kept.append(indices[cifar_labels[indices] > 0])
+    assert np.array_equal(*kept)
+
+
+def test_is_local_leaves_a_rare_class_an_image_for_each_fold(cifar_labels):
+    config = tiny_config(is_local=True, num_folds=5)
+    config.train_data_regulation = {"all": 2000, "cat": 60, "dog": 5}
+    config.train_data_expansion = {"dog": "largest"}
+    names, kept, runs = names_and_splits(config, cifar_labels)
+    counts = sampling.class_counts(kept, cifar_labels, names)
+    assert (counts["bird"], counts["cat"], counts["dog"]) == (100, 5, 5)
+    assert all(len(np.unique(cifar_labels[run.valid])) == 10 for run in runs)
+    assert sampling.class_counts(runs[0].expanded, cifar_labels, names)["dog"] == 80
+
+
+def test_largest_makes_every_class_as_large_as_the_largest_of_the_run():
+    labels = np.repeat([0, 1, 2], [2, 7, 5])
+    everything = np.arange(len(labels))
+    assert (
+        counts_of(
+            labels[sampling.expand(everything, labels, {"all": "largest"}, NAMES, 0)]
+        ).tolist()
+        == [7] * 3
+    )
+    one = sampling.expand(everything, labels, {"ant": "largest", "cat": 1}, NAMES, 0)
+    assert counts_of(labels[one]).tolist() == [7, 7, 6]
+    part = everything[:6]  # the training part of a run, in which 1 is still the largest
+    rest = sampling.expand(part, labels, {"ant": "largest"}, NAMES, 0)
+    assert counts_of(labels[rest]).tolist() == [4, 4, 0]
+
+
+@hypothesis.given(label_arrays, st.floats(0.001, 0.9))
+def test_a_share_of_each_class_is_held_out_and_some_left(labels, share):
+    labels = np.concatenate([labels, np.repeat(np.arange(3), 2)])
+    test = sampling.hold_out(labels, share)
+    assert np.array_equal(test, np.unique(test))
+    taken, all_ = counts_of(labels[test]), counts_of(labels)
+    assert (taken >= 1).all() and (taken < all_).all()
+    assert (abs(taken - share * all_) <= 1).all()
+
+
+def test_what_is_held_out_is_drawn_at_random_and_always_the_same():
+    labels = np.repeat([0, 1], 100)
+    test = sampling.hold_out(labels, 0.2)
+    assert counts_of(labels[test]).tolist() == [20, 20, 0]
+    assert np.array_equal(test, sampling.hold_out(labels, 0.2))
+    assert not np.array_equal(test[:20], np.arange(20))
+    with pytest.raises(ValueError, match="class 2 has one image"):
+        sampling.hold_out(np.array([0, 0, 2]), 0.2)
+
+
+def test_names_and_numbers_of_runs_are_each_others_inverse():
+    assert [sampling.run_name(number) for number in (0, 1, 12)] == ["test", "fold_1", "fold_12"]
+    for number in range(20):
+        assert sampling.run_number(sampling.run_name(number)) == number
+    for name in ("fold_0", "fold_", "fold_-1", "fold_x", "fold_01", "7", "Test", "", "fold_²"):
+        with pytest.raises(ValueError, match="is no run"):
+            sampling.run_number(name)
+
+
+def test_a_split_knows_whether_it_is_the_test_run(cifar_labels):
+    *_, runs = names_and_splits(tiny_config(), cifar_labels)
+    assert [run.is_test for run in runs] == [False, False, True]

@@ -137,3 +137,23 @@ def test_a_place_that_cannot_be_written_is_named(trained_run, tmp_path):
     blocked = tmp_path / "a.png" / "out"
     with pytest.raises(errors.UserError, match=r"a\.png"):
         predict.predict(trained_run, [str(tmp_path / "a.png")], output=str(blocked))
+
+
+def test_a_name_of_245_letters_gets_a_shorter_one_for_its_reconstruction(tmp_path, monkeypatch):
+    monkeypatch.setattr(predict, "load", lambda *_: untrained("cae"))
+    for name in ("x" * 245, "é" * 120):  # 240 bytes
+        image_cases.halves().save(tmp_path / f"{name}.png")
+    predict.predict(tmp_path, [str(tmp_path)], fold="test", save_reconstructions=True)
+    written = sorted((tmp_path / "predictions" / "reconstructions").iterdir())
+    assert [path.name for path in written] == [f"0001-{'x' * 150}.png", f"0002-{'é' * 75}.png"]
+    assert predict.shortened("short") == "short"
+
+
+def test_what_a_folder_holds_besides_is_told(tmp_path, monkeypatch, caplog):
+    monkeypatch.setattr(predict, "load", lambda *_: untrained("cae"))
+    image_cases.halves().save(tmp_path / "a.png")
+    (tmp_path / "._a.png").write_bytes(b"\0\5\x16\7")
+    caplog.set_level("INFO")
+    _, skipped = predict.predict(tmp_path, [str(tmp_path)], fold="test")
+    assert skipped == 0
+    assert "passed over: 1 hidden (the name begins with a dot)" in caplog.text

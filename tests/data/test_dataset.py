@@ -1,0 +1,349 @@
+"""Tests of caecnn_jax.data.dataset: from config.dataset to images, the table and the command."""
+
+import os
+import shutil
+import subprocess
+import sys
+
+import cifar_files
+import image_folders
+import numpy as np
+import pytest
+from builders import PROJECT
+
+from caecnn_jax import config as config_lib
+from caecnn_jax.data import cifar, cifar_hosts, cifar_prepared, dataset, image_files
+from caecnn_jax.errors import DataError
+from configs import default
+
+
+@pytest.fixture(autouse=True)
+def alone(monkeypatch, tmp_path):
+    """No test finds this user's data and caches, or the network."""
+
+    def fail(*args, **kwargs):
+        raise DataError("away")
+
+    monkeypatch.delenv("TFDS_DATA_DIR", raising=False)
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "xdg"))
+    monkeypatch.setattr(cifar_hosts, "download", fail)
+    monkeypatch.setattr(cifar_hosts, "from_npm", fail)
+
+
+def config_of(path, **changes):
+    config = default.get_config()
+    config.train_data_regulation = {}
+    config.do_cv = False
+    config.dataset, config.image_size = str(path), 16
+    config.update(changes)
+    return config
+
+
+def assert_same(one, other):
+    np.testing.assert_array_equal(one.images, other.images)
+    np.testing.assert_array_equal(one.labels, other.labels)
+    assert one.digest == other.digest
+
+
+def test_an_odd_folder_becomes_a_data_set(tmp_path):
+    data = dataset.load(config_of(image_folders.odd(tmp_path / "data")))
+    assert data.name == "data"
+    assert data.class_names == ("2", "10", "Bär")
+    assert data.images.shape == (21, 16, 16, 3) and data.images.dtype == np.uint8
+    assert data.labels.dtype == np.int32
+    # A fifth of 9, 7 and 6 are held out, of the 9 perhaps the broken one.
+    train, test = dataset.counts(data)
+    assert [sum(pair) for pair in zip(train, test, strict=True)] == [8, 7, 6]
+    assert test[1:] == [1, 1] and test[0] in (1, 2)
+    notes = "\n".join(data.notes)
+    assert "3 sizes, from 40x30 to 64x64 pixels; the most frequent is 40x30" in notes
+    assert "1 cannot be read and are left out: " in notes and "broken.png" in notes
+    assert "3 hidden" in notes and "test_share" in notes
+
+
+def test_images_are_those_that_predict_reads(tmp_path):
+    image_folders.plain(tmp_path / "data" / "train")
+    image_folders.plain(tmp_path / "data" / "test")
+    for fit in image_files.FITS:
+        data = dataset.load(config_of(tmp_path / "data", fit=fit))
+        picture = image_files.read(tmp_path / "data" / "test" / "dog" / "3.png", 16, fit=fit)
+        np.testing.assert_array_equal(data.images[-1], picture.pixels)
+
+
+def test_the_digest_depends_on_the_images_and_not_on_where_they_lie(tmp_path, monkeypatch):
+    first = dataset.load(config_of(image_folders.plain(tmp_path / "one")))
+    shutil.copytree(tmp_path / "one", tmp_path / "other", copy_function=shutil.copyfile)
+    listdir = os.listdir
+    monkeypatch.setattr(os, "listdir", lambda path: sorted(listdir(path), reverse=True))
+    assert_same(dataset.load(config_of(tmp_path / "other")), first)
+    image_folders.picture(77).save(tmp_path / "other" / "cat" / "0.png")
+    assert dataset.load(config_of(tmp_path / "other")).digest != first.digest
+    (tmp_path / "one" / "cat").rename(tmp_path / "one" / "cow")
+    assert dataset.load(config_of(tmp_path / "one")).digest != first.digest
+
+
+def test_the_test_part_is_a_share_of_each_class_whatever_the_seed(tmp_path):
+    image_folders.plain(tmp_path / "data", each=10)
+    config = config_of(tmp_path / "data", test_share=0.3)
+    source = dataset.open_source(config)
+    assert (source.train_counts, source.test_counts, source.num_train) == ((7, 7), (3, 3), 14)
+    assert source.labels.tolist() == [0] * 7 + [1] * 7 + [0] * 3 + [1] * 3
+    data = source.read()
+    config.seed = 5
+    assert_same(dataset.load(config), data)
+
+
+def test_grey_images_have_one_channel_where_all_are_grey(tmp_path):
+    folder = image_folders.plain(tmp_path / "data")
+    for path in folder.rglob("*.png"):
+        image_files.Image.open(path).convert("L").save(path)
+    assert dataset.load(config_of(folder)).images.shape[3] == 1
+    assert dataset.load(config_of(folder, channels=3)).images.shape[3] == 3
+    image_folders.picture(5).save(folder / "cat" / "0.png")
+    assert dataset.load(config_of(folder)).images.shape[3] == 3
+    assert dataset.load(config_of(folder, channels=1)).images.shape[3] == 1
+
+
+# --- Refused ---
+
+
+def test_the_config_is_checked_before_an_image_is_decoded(tmp_path, monkeypatch):
+    monkeypatch.setattr(image_files, "decode", lambda *args, **kwargs: pytest.fail("decoded"))
+    config = config_of(image_folders.plain(tmp_path / "data"))
+    config.train_data_regulation = {"cta": 2}
+    with pytest.raises(config_lib.ConfigError, match=r"regulation.cta is no class .* mean 'cat'"):
+        dataset.load(config)
+
+
+def test_cifar10s_classes_are_known_before_it_is_fetched(tmp_path):
+    config = config_of("cifar10", data_dir=str(tmp_path), image_size=32)
+    with pytest.raises(DataError, match="no CIFAR-10"):  # the counter-check: there is none
+        dataset.load(config)
+    config.train_data_regulation = {"brid": 2}
+    with pytest.raises(config_lib.ConfigError, match=r"brid is no class .* mean 'bird'"):
+        dataset.load(config)
+
+
+def test_one_class_is_not_enough(tmp_path):
+    image_folders.plain(tmp_path / "data", classes=("cat",))
+    with pytest.raises(DataError, match=r"has 1 classes \(cat\), and 2 to 1,000"):
+        dataset.load(config_of(tmp_path / "data"))
+
+
+def test_a_class_of_one_image_cannot_be_divided(tmp_path):
+    image_folders.plain(tmp_path / "data")
+    image_folders.plain(tmp_path / "data", each=1, classes=("emu",))
+    with pytest.raises(DataError, match="class 'emu' has one image; it needs two"):
+        dataset.load(config_of(tmp_path / "data"))
+
+
+def test_a_class_that_only_tests_is_an_error(tmp_path):
+    image_folders.plain(tmp_path / "data" / "train")
+    image_folders.plain(tmp_path / "data" / "test", classes=("cat", "dog", "emu"))
+    with pytest.raises(DataError, match="class 'emu' has no training image"):
+        dataset.load(config_of(tmp_path / "data"))
+
+
+def test_more_than_one_in_a_hundred_unreadable_is_an_error_that_names_some(tmp_path):
+    folder = image_folders.plain(tmp_path / "data")
+    (folder / "cat" / "0.png").write_text("none")
+    dataset.load(config_of(folder))  # one is allowed even of few
+    (folder / "dog" / "0.png").write_text("none")
+    with pytest.raises(DataError, match=r"one in a hundred .*cat/0.png: not a PNG.*dog/0.png: not"):
+        dataset.load(config_of(folder))
+
+
+def test_a_class_whose_images_cannot_be_read_is_an_error(tmp_path):
+    image_folders.plain(tmp_path / "data" / "train", each=1)
+    image_folders.plain(tmp_path / "data" / "test")
+    (tmp_path / "data" / "train" / "cat" / "0.png").write_text("none")
+    with pytest.raises(DataError, match="no training image of class 'cat' can be read"):
+        dataset.load(config_of(tmp_path / "data"))
+
+
+def test_images_in_both_parts_are_warned_of_with_their_number(tmp_path, caplog):
+    image_folders.plain(tmp_path / "data" / "train")
+    image_folders.plain(tmp_path / "data" / "test", each=2)
+    image_folders.picture(55).save(tmp_path / "data" / "test" / "cat" / "0.png")
+    dataset.load(config_of(tmp_path / "data"))
+    assert "3 of 4 test images are among the training images too" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("cifar-10", "there is nothing at that path; .* did you mean 'cifar10'"),
+        ("{}/none", "there is nothing at that path; give a folder"),
+        ("{}/a.txt", "is neither .csv nor .npz"),
+        ("~nobody-of-this-name/x", "no such path|nothing at that path"),
+        ("x" * 5000, "no such path|nothing at that path"),
+    ],
+)
+def test_what_is_no_data_set_is_an_error(tmp_path, name, message):
+    (tmp_path / "a.txt").touch()
+    with pytest.raises(DataError, match=message):
+        dataset.load(config_of(name.format(tmp_path)))
+
+
+# --- Cache ---
+
+
+def cache_files(tmp_path):
+    return list((tmp_path / "xdg").rglob("*.npz"))
+
+
+def test_what_was_decoded_is_not_decoded_again(tmp_path, monkeypatch):
+    config = config_of(image_folders.odd(tmp_path / "data"))
+    first = dataset.load(config)
+    assert len(cache_files(tmp_path)) == 1
+    monkeypatch.setattr(image_files, "decode", lambda *args, **kwargs: pytest.fail("decoded"))
+    again = dataset.load(config)
+    assert_same(again, first)
+    assert again.notes == first.notes
+
+
+@pytest.mark.parametrize("changed", ["file", "added", "image_size", "fit", "channels"])
+def test_what_changed_is_decoded_again(tmp_path, changed):
+    config = config_of(image_folders.plain(tmp_path / "data"))
+    first = dataset.load(config)
+    if changed == "file":
+        image_folders.picture(9).save(tmp_path / "data" / "cat" / "0.png")
+    elif changed == "added":
+        image_folders.picture(9).save(tmp_path / "data" / "cat" / "9.png")
+    else:
+        config[changed] = {"image_size": 20, "fit": "pad", "channels": 1}[changed]
+    assert dataset.load(config).digest != first.digest
+
+
+@pytest.mark.parametrize("damage", ["cut", "flip", "empty"])
+def test_a_damaged_cache_is_read_anew_with_a_warning(tmp_path, damage, caplog):
+    config = config_of(image_folders.plain(tmp_path / "data"))
+    first = dataset.load(config)
+    (path,) = cache_files(tmp_path)
+    good = path.read_bytes()
+    bad = bytearray(good)
+    bad[1000] ^= 1
+    path.write_bytes({"cut": good[:-900], "flip": bytes(bad), "empty": b""}[damage])
+    assert_same(dataset.load(config), first)
+    assert "Reading the images again, for their cache" in caplog.text
+    assert_same(dataset.load(config), first)
+    assert [file.name for file in path.parent.iterdir()] == [path.name]  # nothing is left aside
+
+
+@pytest.mark.parametrize("how", ["a file", "no home"])
+def test_without_a_place_for_a_cache_data_are_read_with_a_warning(
+    tmp_path, monkeypatch, caplog, how
+):
+    if how == "a file":
+        (tmp_path / "xdg").write_text("")
+    else:
+        monkeypatch.delenv("XDG_CACHE_HOME")
+        monkeypatch.setattr("os.path.expanduser", lambda path: path)
+    monkeypatch.chdir(tmp_path)
+    data = dataset.load(config_of(image_folders.plain(tmp_path / "data")))
+    assert len(data.images) == 8
+    assert "every start will decode them again" in caplog.text
+    assert not (tmp_path / "~").exists()
+
+
+# --- CIFAR-10 ---
+
+
+def test_cifar10_is_as_it_was_and_its_digest_that_of_the_official_sums(tmp_path):
+    with cifar_files.thirty_images() as (images, labels):
+        cifar_prepared.write(tmp_path / cifar_prepared.VERSION_DIR, images, labels)
+        config = config_of("cifar10", data_dir=str(tmp_path), image_size=32)
+        data = dataset.load(config)
+        np.testing.assert_array_equal(data.images, images)
+        np.testing.assert_array_equal(data.labels, labels)
+        assert (data.name, data.class_names, data.num_train) == ("cifar10", cifar.CLASS_NAMES, 20)
+        assert data.digest == cifar.DIGEST
+        small = dataset.load(config_of("cifar10", data_dir=str(tmp_path), channels=1))
+        assert small.images.shape == (30, 16, 16, 1)
+        assert small.digest != cifar.DIGEST  # it is of other arrays
+
+
+# --- What is told ---
+
+
+def made_up(class_names, per_class=3):
+    labels = np.tile(np.arange(len(class_names), dtype=np.int32), per_class)
+    images = np.zeros((len(labels), 8, 8, 3), np.uint8)
+    return dataset.from_arrays(images, labels, len(labels) - len(class_names), class_names)
+
+
+def test_the_table_tells_counts_and_fits_the_terminal():
+    data = made_up(("ant", "b" * 200))
+    lines = dataset.table(data)
+    assert lines[0] == "arrays: 6 images of 2 classes, 8x8 RGB"
+    assert lines[2].split() == ["ant", "2", "1"]
+    assert lines[4].split() == ["all", "4", "2"]
+    assert max(map(len, lines)) <= 100
+    noted = dataset.dataclasses.replace(data, notes=("word " * 60,))
+    assert max(map(len, dataset.table(noted))) <= 100
+
+
+def test_the_table_of_many_classes_is_short():
+    lines = dataset.table(made_up([f"class {k}" for k in range(1000)]))
+    assert len(lines) < 20
+    assert any("990 classes between" in line for line in lines)
+
+
+def test_a_description_is_what_a_finished_run_needs():
+    data = made_up(("ant", "bee"))
+    assert dataset.description(data, [0.5], np.float64([0.25])) == dataset.Description(
+        "arrays", ("ant", "bee"), 8, 3, (0.5,), (0.25,), data.digest
+    )
+
+
+def test_the_command_describes_a_folder_and_says_how_to_train(tmp_path, monkeypatch, capsys):
+    folder = image_folders.odd(tmp_path / "my data")
+    monkeypatch.setattr(sys, "argv", ["dataset", str(folder), "--image_size=24", "--fit=pad"])
+    assert dataset.main() == 0
+    out = capsys.readouterr().out
+    assert "my data: 21 images of 3 classes, 24x24 RGB" in out
+    assert "test images are among the training images too" in out and "broken.png" in out
+    assert (
+        f"python main.py --config configs/own_images.py '--config.dataset={folder}' "
+        "--config.image_size=24 --config.fit=pad --workdir 'runs/my data'" in out
+    )
+
+
+def test_the_command_prepares_cifar10_and_says_where_it_lies(tmp_path, monkeypatch, capsys):
+    with cifar_files.thirty_images() as (images, labels):
+        cifar_prepared.write(tmp_path / cifar_prepared.VERSION_DIR, images, labels)
+        monkeypatch.setattr(sys, "argv", ["dataset", "--data_dir", str(tmp_path)])
+        assert dataset.main() == 0
+    assert f"(30 images) is ready in {tmp_path}/cifar10/3.0.2" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--data_source=tfds"], "error: no CIFAR-10 from data_source='tfds'"),
+        (["nothing"], "error: config.dataset='nothing': there is nothing at that path"),
+        (["nothing", "--fit=wide"], "error: config.fit='wide': must be one of crop, pad, stretch"),
+    ],
+)
+def test_the_command_ends_a_user_error_with_one_line_and_2(tmp_path, arguments, message):
+    done = subprocess.run(
+        [sys.executable, "-m", "caecnn_jax.data.dataset", f"--data_dir={tmp_path}", *arguments],
+        cwd=PROJECT,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 2
+    assert done.stderr.startswith(message)
+    assert done.stderr.count("\n") == 1
+
+
+def test_importing_the_module_imports_nothing_slow():
+    program = (
+        "import sys; from caecnn_jax.data import dataset;"
+        "print([m for m in ('tensorflow_datasets', 'jax', 'requests') if m in sys.modules])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=PROJECT, capture_output=True, text=True, check=True
+    )
+    assert done.stdout == "[]\n"
