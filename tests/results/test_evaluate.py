@@ -11,7 +11,7 @@ from tensorboard.backend.event_processing import event_accumulator
 from tensorboard.plugins.hparams import plugin_data_pb2
 
 from caecnn_jax.data import dataset
-from caecnn_jax.records import checkpoints, workdir
+from caecnn_jax.records import board, checkpoints, workdir
 from caecnn_jax.results import evaluate
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
@@ -103,11 +103,11 @@ def test_tensorboard_reads_settings_and_final_figures(events, trained_run):
 def test_the_projector_has_as_many_codes_of_each_class(trained_run):
     folder = trained_run / "tensorboard" / "fold_1"
     assert 'tensor_name: "code:00002"' in (folder / "projector_config.pbtxt").read_text()
-    labels = (folder / "00002" / "code" / "metadata.tsv").read_text().split()
-    codes = np.loadtxt(folder / "00002" / "code" / "tensors.tsv")
-    assert codes.shape == (len(labels), 16 * 16 * 2)
+    labels = (folder / "code" / "metadata.tsv").read_text().split()
+    codes = np.loadtxt(folder / "code" / "tensors.tsv")
+    assert codes.shape == (len(labels), board.MOST_COORDINATES)  # of 16 * 16 * 2
     assert set(np.unique(labels, return_counts=True)[1]) == {6}
-    assert (folder / "00002" / "code" / "sprite.png").exists()
+    assert (folder / "code" / "sprite.jpg").exists()
 
 
 def test_a_checkpoint_that_training_removes_is_looked_for_again(trained_run, tmp_path, monkeypatch):
