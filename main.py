@@ -10,8 +10,7 @@ report     python main.py --mode report --workdir runs/mixed
 
 from absl import flags
 
-from caecnn_jax import command_line, errors, modes
-from caecnn_jax.records import logs
+from caecnn_jax import command_line, errors, logs, modes
 
 MODES = ("train", "evaluate", "predict", "export", "report")
 CONFIG = command_line.define_config()

@@ -21,9 +21,10 @@ import numpy as np
 ROOT = pathlib.Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT))
 
+from caecnn_jax import logs  # noqa: E402
 from caecnn_jax.data import cifar, dataset  # noqa: E402
 from caecnn_jax.networks import models  # noqa: E402
-from caecnn_jax.records import about, logs  # noqa: E402
+from caecnn_jax.records import about  # noqa: E402
 from caecnn_jax.training import devices, steps, train  # noqa: E402
 from configs import best, default, mixed  # noqa: E402
 

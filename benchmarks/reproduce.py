@@ -16,7 +16,8 @@ import sys
 ROOT = pathlib.Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT))
 
-from caecnn_jax.records import about, logs  # noqa: E402
+from caecnn_jax import logs  # noqa: E402
+from caecnn_jax.records import about  # noqa: E402
 from caecnn_jax.records import workdir as workdir_lib  # noqa: E402
 from caecnn_jax.training import devices, train  # noqa: E402
 from configs import cnn, cnn_oversampled, cnn_small_data, code, mixed  # noqa: E402

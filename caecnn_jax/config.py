@@ -507,6 +507,39 @@ def _check_cnn(config, blocks: Blocks, channels: int) -> None:
     _check_chain("cnn.block_sizes", cnn, cnn[0][1] + code_channels, joined, start=2)
 
 
+def warnings(config: ml_collections.ConfigDict) -> list[str]:
+    """A sentence for each setting of a valid config that will have no effect in its epochs."""
+    both = config.use_cae and config.use_cnn
+    warmup, joint = config.only_train_cae_until, config.num_epoch
+    sentences = []
+    if both:
+        joint = max(0, config.num_epoch - warmup)
+        if not joint:
+            sentences.append(
+                f"config.only_train_cae_until={warmup}: warm-up takes all {config.num_epoch} "
+                "epochs, and the CNN is never trained: lower it, or raise config.num_epoch"
+            )
+    weights, deferred = config.cnn.loss.class_weights, config.cnn.loss.deferred_until
+    balanced = config.balanced_batches_from
+    late = {
+        f"cnn.loss.deferred_until={deferred}: the class weights count": weights != "none"
+        and deferred >= joint,
+        f"balanced_batches_from={balanced}: batches are balanced": balanced > joint,
+    }
+    if config.use_cnn and joint:
+        sentences += [
+            f"config.{setting} in none of the {joint} epochs in which the CNN trains"
+            for setting, is_late in late.items()
+            if is_late
+        ]
+    if config.lr_ramp_epochs >= config.num_epoch:
+        sentences.append(
+            f"config.lr_ramp_epochs={config.lr_ramp_epochs}: the learning rate rises during all "
+            f"{config.num_epoch} epochs"
+        )
+    return sentences
+
+
 def flatten(fields: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     """{"cnn": {"opt": {"lr": 1}}} as {"cnn.opt.lr": 1}; an empty group stays as it is."""
     flat = {}

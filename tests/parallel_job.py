@@ -13,8 +13,7 @@ sys.path[:0] = [str(pathlib.Path(__file__).parent.parent), str(pathlib.Path(__fi
 
 from builders import make_data, tiny_config  # noqa: E402
 
-from caecnn_jax import errors  # noqa: E402
-from caecnn_jax.records import logs  # noqa: E402
+from caecnn_jax import errors, logs  # noqa: E402
 from caecnn_jax.training import devices, train  # noqa: E402
 
 

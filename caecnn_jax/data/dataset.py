@@ -10,7 +10,6 @@ Describes data without training:
 
 import argparse
 import dataclasses
-import logging as python_logging
 import pathlib
 import shlex
 import sys
@@ -23,6 +22,7 @@ import numpy as np
 from absl import logging
 
 from caecnn_jax import config as config_lib
+from caecnn_jax import logs
 from caecnn_jax.data import (
     cache,
     catalogue,
@@ -255,8 +255,7 @@ def main() -> int:
             f"--{name}", default=value, type=type(value), help=f"as config.{name}, {value!r}"
         )
     args = parser.parse_args()
-    python_logging.basicConfig(format="%(message)s")
-    logging.set_verbosity(logging.INFO)
+    logs.to_console("INFO")
     try:
         config.update(vars(args))
         config_lib.validate(config)

@@ -2,15 +2,23 @@
 
 import contextlib
 import functools
+import io
+import math
+import re
 import time
 from collections.abc import Mapping, Sequence
 
 import numpy as np
 from etils import epath
-from tensorboardX import embedding, event_file_writer, summary
+from PIL import Image
+from tensorboardX import record_writer, summary
 from tensorboardX.proto import event_pb2
 
 from caecnn_jax.records import workdir
+
+MOST_CLASSES = 30  # that have curves of precision and recall too, beside those of F1
+# A projector's points, coordinates, and pixels of a point's picture: what can be told apart.
+MOST_CODES, MOST_COORDINATES, THUMBNAIL = 300, 50, 32
 
 
 class Board:
@@ -26,26 +34,33 @@ class Board:
         self._first_epoch = first_epoch
 
     @functools.cached_property
-    def _writer(self) -> event_file_writer.EventsWriter:
-        started_before = self._directory.exists()
+    def _writer(self) -> record_writer.RecordWriter:
         self._directory.mkdir(parents=True, exist_ok=True)
-        # The suffix keeps apart, and in order, what starts within one second.
-        prefix, suffix = str(self._directory / "events"), f".{self._first_epoch:05d}"
-        writer = event_file_writer.EventsWriter(prefix, suffix)
-        if started_before:
+        # Readers take the files in the order of their names: one more than the last, whatever the
+        # clock says now.
+        names = [path.name for path in self._directory.iterdir()]
+        before = [int(found[1]) for name in names if (found := re.search(r"tfevents\.(\d+)", name))]
+        number = max([int(time.time()), *(last + 1 for last in before)])
+        path = self._directory / f"events.out.tfevents.{number:010d}.{self._first_epoch:05d}"
+        writer = record_writer.RecordWriter(str(path))
+        version = event_pb2.Event(wall_time=time.time(), file_version="brain.Event:2")
+        writer.write(version.SerializeToString())
+        if before:
             # Readers drop what older files hold from this epoch on: none shows twice.
             start = event_pb2.SessionLog(status=event_pb2.SessionLog.START)
             event = event_pb2.Event(wall_time=time.time(), step=self._first_epoch)
             event.session_log.CopyFrom(start)
-            writer.write_event(event)
+            writer.write(event.SerializeToString())
         return writer
 
     def _write(self, epoch: int, content) -> None:
         event = event_pb2.Event(wall_time=time.time(), step=epoch, summary=content)
-        self._writer.write_event(event)
+        self._writer.write(event.SerializeToString())
 
     def epoch(self, record: dict, table: dict[str, dict[str, float]] | None) -> None:
         """Writes one history record, and per class precision, recall and F1 where there are any.
+
+        F1 alone where there are more classes than MOST_CLASSES.
 
         Raises WorkdirError when the disk does not take it.
         """
@@ -56,8 +71,10 @@ class Board:
             if value is not None
         }
         scalars["train/images_per_second"] = record["images_per_second"]
-        for class_name, row in (table or {}).items():
-            for measure in ("precision", "recall", "f1"):
+        table = table or {}
+        measures = ("precision", "recall", "f1") if len(table) <= MOST_CLASSES else ("f1",)
+        for class_name, row in table.items():
+            for measure in measures:
                 scalars[f"valid/{measure}/{class_name}"] = row[measure]
         with workdir.writing(self._directory):
             for tag, value in scalars.items():
@@ -89,22 +106,34 @@ class Board:
     def codes(
         self, codes: np.ndarray, images: np.ndarray, labels: Sequence[str], epoch: int
     ) -> None:
-        """Writes codes float [N, D] of images uint8 [N, H, W, 3] for the projector."""
-        name = f"{epoch:05d}/code"  # of the projector's files
-        place = self._directory / name
-        thumbnails = images.transpose(0, 3, 1, 2) / 255
-        digits = np.round(codes.astype(np.float64), 4)  # the file is text: shorter is smaller
+        """Writes codes float [N, D] of images uint8 [N, H, W, 1 or 3] for the projector.
+
+        Of more points or coordinates than are looked at, points evenly spread and the first
+        principal components: some 150 kB instead of megabytes. Raises WorkdirError as `epoch` does.
+        """
+        chosen = np.linspace(0, len(codes) - 1, min(len(codes), MOST_CODES)).astype(int)
+        points = np.round(principal_components(codes[chosen], MOST_COORDINATES), 3)
+        rows = ("\t".join(f"{value:g}" for value in point) for point in points)
+        names = (" ".join(labels[index].split()) for index in chosen)
+        files = {"tensors.tsv": "\n".join(rows).encode(), "metadata.tsv": "\n".join(names).encode()}
+        files["sprite.jpg"] = sprite(images[chosen])
+        config = f"""embeddings {{
+  tensor_name: "code:{epoch:05d}"
+  tensor_path: "code/tensors.tsv"
+  metadata_path: "code/metadata.tsv"
+  sprite {{
+    image_path: "code/sprite.jpg"
+    single_image_dim: {THUMBNAIL}
+    single_image_dim: {THUMBNAIL}
+  }}
+}}
+"""
+        place = self._directory / "code"
         with workdir.writing(place):
             place.mkdir(parents=True, exist_ok=True)
-            embedding.make_tsv(list(labels), str(place))
-            with np.errstate(all="ignore"):  # it computes with memory that it never set
-                embedding.make_sprite(thumbnails, str(place))
-            embedding.make_mat(digits, str(place))
-            # tensorboardX only appends, and a run may end twice: after a kill, or with more epochs.
-            (self._directory / "projector_config.pbtxt").unlink(missing_ok=True)
-            embedding.append_pbtxt(
-                list(labels), thumbnails, str(self._directory), name, epoch, "code"
-            )
+        for name, content in files.items():
+            workdir.write_bytes(place / name, content)
+        workdir.write_bytes(self._directory / "projector_config.pbtxt", config.encode())
 
     def close(self) -> None:
         """Closes the event file, if there is one."""
@@ -112,3 +141,25 @@ class Board:
             # All is flushed; what a full disk refused is tried again here, and has been reported.
             with contextlib.suppress(OSError):
                 self._writer.close()
+
+
+def principal_components(points: np.ndarray, most: int) -> np.ndarray:
+    """Points float [N, D] in their first principal components, float64 [N, min(D, `most`)]."""
+    points = np.asarray(points, np.float64)
+    if points.shape[1] <= most:
+        return points
+    left, scale, _ = np.linalg.svd(points - points.mean(axis=0), full_matrices=False)
+    return left[:, :most] * scale[:most]
+
+
+def sprite(images: np.ndarray) -> bytes:
+    """JPEG of images uint8 [N, H, W, 1 or 3], THUMBNAIL pixels each, row by row in a square."""
+    columns = math.ceil(math.sqrt(len(images)))
+    sheet = Image.new("RGB", (columns * THUMBNAIL, columns * THUMBNAIL))
+    for index, pixels in enumerate(images):
+        image = Image.fromarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels)
+        place = (index % columns * THUMBNAIL, index // columns * THUMBNAIL)
+        sheet.paste(image.resize((THUMBNAIL, THUMBNAIL)), place)
+    buffer = io.BytesIO()
+    sheet.save(buffer, "JPEG", quality=85)
+    return buffer.getvalue()

@@ -16,8 +16,7 @@ from absl import logging
 from etils import epath
 
 from caecnn_jax import config as config_lib
-from caecnn_jax import errors
-from caecnn_jax.records import logs
+from caecnn_jax import errors, logs
 
 _NO_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOTSUP)  # flock's errors there
 

@@ -70,6 +70,8 @@ def train_runs(
     """Trains every run to its end and writes what they came to; returns the metrics."""
     kept, splits = sampling.splits(config, data.labels, data.num_train, data.class_names)
     config = with_epochs(config, splits)
+    for sentence in config_lib.warnings(config):
+        logging.warning(sentence)
     statistics = statistics_of(config, data, kept)
     described = about.describe(data, kept, splits)
     _write_about(folder, dataset.description(data, *statistics), described)

@@ -264,7 +264,8 @@ import sys, time
 sys.path[:0] = ["tests", "tests/records"]
 import test_checkpoints as t
 from etils import epath
-from caecnn_jax.records import checkpoints, logs
+from caecnn_jax import logs
+from caecnn_jax.records import checkpoints
 logs.to_console("INFO")
 for _ in range(20):
     try:

@@ -204,8 +204,8 @@ def test_settings_and_codes_are_shown_once_when_written_twice(open_journal, tmp_
     assert scalars(tmp_path, "final/accuracy") == [(1, 0.5)]
     folder = tmp_path / "tensorboard" / "fold_1"
     assert (folder / "projector_config.pbtxt").read_text().count("embeddings") == 1
-    assert Image.open(folder / "00001" / "code" / "sprite.png").size == (128, 128)
-    assert len((folder / "00001" / "code" / "metadata.tsv").read_text().splitlines()) == 10
+    assert Image.open(folder / "code" / "sprite.jpg").size == (128, 128)
+    assert len((folder / "code" / "metadata.tsv").read_text().splitlines()) == 10
 
 
 def test_pictures_are_files_and_on_the_board(open_journal, tmp_path):

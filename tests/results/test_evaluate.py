@@ -11,7 +11,7 @@ from tensorboard.backend.event_processing import event_accumulator
 from tensorboard.plugins.hparams import plugin_data_pb2
 
 from caecnn_jax.data import dataset
-from caecnn_jax.records import checkpoints, workdir
+from caecnn_jax.records import about, board, checkpoints, workdir
 from caecnn_jax.results import evaluate
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
@@ -103,18 +103,19 @@ def test_tensorboard_reads_settings_and_final_figures(events, trained_run):
 def test_the_projector_has_as_many_codes_of_each_class(trained_run):
     folder = trained_run / "tensorboard" / "fold_1"
     assert 'tensor_name: "code:00002"' in (folder / "projector_config.pbtxt").read_text()
-    labels = (folder / "00002" / "code" / "metadata.tsv").read_text().split()
-    codes = np.loadtxt(folder / "00002" / "code" / "tensors.tsv")
-    assert codes.shape == (len(labels), 16 * 16 * 2)
+    labels = (folder / "code" / "metadata.tsv").read_text().split()
+    codes = np.loadtxt(folder / "code" / "tensors.tsv")
+    assert codes.shape == (len(labels), board.MOST_COORDINATES)  # of 16 * 16 * 2
     assert set(np.unique(labels, return_counts=True)[1]) == {6}
-    assert (folder / "00002" / "code" / "sprite.png").exists()
+    assert (folder / "code" / "sprite.jpg").exists()
 
 
 def test_a_checkpoint_that_training_removes_is_looked_for_again(trained_run, tmp_path, monkeypatch):
     """As predict.load in a loop meets it: the newest of the listing is gone, and a newer there."""
     folder = tmp_path / "run"
     shutil.copytree(trained_run, folder)
-    config = workdir.read_config(epath.Path(folder))
+    folder = epath.Path(folder)
+    config, description = workdir.read_config(folder), about.read_description(folder)
     steps_of, moved = checkpoints.Checkpoints.steps, []
 
     def steps(self):
@@ -123,10 +124,11 @@ def test_a_checkpoint_that_training_removes_is_looked_for_again(trained_run, tmp
             moved.append((folder / "test" / str(found[-1])).rename(folder / "test" / "77"))
         return found
 
+    def restore():
+        return evaluate.restore(folder, config, description, run="test", checkpoint="last")
+
     monkeypatch.setattr(checkpoints.Checkpoints, "steps", steps)
-    assert evaluate.restore(epath.Path(folder), config, "test", "last").keys() == {
-        "params", "batch_stats"
-    }  # fmt: skip
+    assert restore().keys() == {"params", "batch_stats"}
     monkeypatch.setattr(checkpoints.Checkpoints, "steps", lambda self: [99])  # always gone
     with pytest.raises(checkpoints.GoneError, match="try again where the run still trains"):
-        evaluate.restore(epath.Path(folder), config, "test", "last")
+        restore()

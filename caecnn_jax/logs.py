@@ -1,0 +1,64 @@
+"""Logging: the program's own lines, on a terminal and in a run's file; of others only at DEBUG."""
+
+import contextlib
+import logging as std_logging
+import os
+import pathlib
+from collections.abc import Iterator
+
+from absl import logging
+
+_PACKAGE = pathlib.Path(__file__).parent
+# What lies beside the package: all that a checkout or a wheel has of ours, and nothing else.
+_OURS = tuple(
+    os.path.join(_PACKAGE.parent, *name)
+    for name in ((_PACKAGE.name, ""), ("configs", ""), ("studies", ""), ("main.py",))
+)
+_FORMAT = "%(asctime)s %(message)s"
+
+
+def is_shown(record: std_logging.LogRecord) -> bool:
+    """Ours, and JAX's own warnings, such as of a GPU that it cannot use; at DEBUG everything.
+
+    Orbax alone says a dozen things for each checkpoint, some of them as errors. What comes with a
+    traceback is raised too, and ends as one sentence.
+    """
+    if logging.get_verbosity() == logging.DEBUG or record.pathname.startswith(_OURS):
+        return True
+    is_jax = record.name.partition(".")[0] == "jax"
+    return is_jax and record.levelno >= std_logging.WARNING and not record.exc_info
+
+
+def to_console(level: str) -> None:
+    """Logs short lines of `level` ("INFO" or "DEBUG") and above to stderr.
+
+    Python's warnings are of the others' lines.
+    """
+    logging.use_absl_handler()
+    logging.set_verbosity(level)
+    std_logging.captureWarnings(True)
+    handler = logging.get_absl_handler()
+    handler.setFormatter(std_logging.Formatter(_FORMAT, "%H:%M:%S"))
+    handler.addFilter(is_shown)
+
+
+class _File(std_logging.FileHandler):
+    """A log file that a full or vanished disk does not stop, nor make noisy."""
+
+    def handleError(self, record):
+        pass
+
+
+@contextlib.contextmanager
+def to_file(path: os.PathLike) -> Iterator[None]:
+    """Appends what is logged to a local file while the context lasts."""
+    handler = _File(path)
+    handler.setFormatter(std_logging.Formatter(_FORMAT))
+    handler.addFilter(is_shown)
+    logging.get_absl_logger().addHandler(handler)
+    try:
+        yield
+    finally:
+        logging.get_absl_logger().removeHandler(handler)
+        with contextlib.suppress(OSError):
+            handler.close()

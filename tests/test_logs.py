@@ -1,0 +1,75 @@
+"""Tests of caecnn_jax.logs: what of all that is logged reaches a terminal."""
+
+import logging as std_logging
+import pathlib
+import subprocess
+import sys
+
+import pytest
+from absl import logging
+from builders import PROJECT
+
+from caecnn_jax import logs
+
+
+@pytest.fixture
+def at_info():
+    before = logging.get_verbosity()
+    logging.set_verbosity("INFO")
+    try:
+        yield
+    finally:
+        logging.set_verbosity(before)
+
+
+def record(path, level=std_logging.INFO, name="absl", error=None):
+    return std_logging.LogRecord(name, level, str(path), 1, "said", (), error)
+
+
+@pytest.mark.parametrize(
+    "place",
+    ["caecnn_jax/logs.py", "caecnn_jax/data/cifar.py", "main.py", "configs/a.py", "studies/a.py"],
+)
+def test_what_is_ours_is_shown(at_info, place):
+    """In a checkout and in an installed wheel alike, all of it lies beside the package."""
+    assert logs.is_shown(record(pathlib.Path(logs.__file__).parents[1] / place))
+
+
+@pytest.mark.parametrize("place", ["caecnn_jax_other/x.py", "orbax/x.py", "configs.py", "x.py"])
+def test_what_lies_beside_ours_is_not(at_info, place):
+    """In a wheel's site-packages that is every other library."""
+    path = pathlib.Path(logs.__file__).parents[1] / place
+    assert not logs.is_shown(record(path))
+    assert not logs.is_shown(record(path, std_logging.ERROR))
+    logging.set_verbosity("DEBUG")
+    assert logs.is_shown(record(path))
+
+
+def test_a_warning_of_jax_is_shown_but_for_its_tracebacks(at_info):
+    assert logs.is_shown(record("/jax/x.py", std_logging.WARNING, "jax._src.xla_bridge"))
+    assert not logs.is_shown(record("/jax/x.py", std_logging.INFO, "jax._src.xla_bridge"))
+    assert not logs.is_shown(record("/jax/x.py", std_logging.WARNING, "jaxtyping"))
+    error = (ValueError, ValueError(), None)
+    assert not logs.is_shown(record("/jax/x.py", std_logging.ERROR, "jax", error))
+
+
+CHILD = """
+import logging as std_logging, sys, warnings
+from absl import logging
+from caecnn_jax import logs
+logs.to_console(sys.argv[1])
+logging.info("Done writing %s. Number of examples: 10", "x")  # as TFDS does
+warnings.warn("a library's warning")
+std_logging.getLogger("matplotlib").warning("a temporary cache directory")
+"""
+
+
+def test_chatter_of_libraries_is_for_debug():
+    def said(level: str) -> str:
+        command = [sys.executable, "-c", CHILD, level]
+        done = subprocess.run(command, cwd=PROJECT, capture_output=True, text=True, check=True)
+        return done.stderr
+
+    assert said("INFO") == ""
+    for words in ("Done writing x.", "a library's warning", "a temporary cache directory"):
+        assert words in said("DEBUG")
