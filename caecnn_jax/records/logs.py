@@ -1,6 +1,7 @@
 """What is logged where: the program's own lines, and other libraries' warnings."""
 
 import contextlib
+import contextvars
 import logging as std_logging
 import os
 import pathlib
@@ -10,6 +11,8 @@ from absl import logging
 
 _PACKAGE = str(pathlib.Path(__file__).parents[1])
 _FORMAT = "%(asctime)s %(message)s"
+# The file of those runs that this thread trains; threads take it over with their context.
+_CURRENT = contextvars.ContextVar("current", default=None)
 
 
 def _is_ours(record: std_logging.LogRecord) -> bool:
@@ -40,14 +43,20 @@ class _File(std_logging.FileHandler):
 
 @contextlib.contextmanager
 def to_file(path: os.PathLike) -> Iterator[None]:
-    """Appends what is logged to a local file while the context lasts."""
+    """Appends what is logged to a local file while the context lasts.
+
+    Where several do so in one process, what another one's threads log is left out.
+    """
     handler = _File(path)
     handler.setFormatter(std_logging.Formatter(_FORMAT))
     handler.addFilter(_is_ours)
+    handler.addFilter(lambda _: _CURRENT.get() in (None, path))
     logging.get_absl_logger().addHandler(handler)
+    before = _CURRENT.set(path)
     try:
         yield
     finally:
+        _CURRENT.reset(before)
         logging.get_absl_logger().removeHandler(handler)
         with contextlib.suppress(OSError):
             handler.close()
