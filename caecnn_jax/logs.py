@@ -1,6 +1,7 @@
 """Logging: the program's own lines, on a terminal and in a run's file; of others only at DEBUG."""
 
 import contextlib
+import contextvars
 import logging as std_logging
 import os
 import pathlib
@@ -15,6 +16,8 @@ _OURS = tuple(
     for name in ((_PACKAGE.name, ""), ("configs", ""), ("studies", ""), ("main.py",))
 )
 _FORMAT = "%(asctime)s %(message)s"
+# The file of those runs that this thread trains; threads take it over with their context.
+_CURRENT: contextvars.ContextVar = contextvars.ContextVar("current", default=None)
 
 
 def is_shown(record: std_logging.LogRecord) -> bool:
@@ -51,14 +54,20 @@ class _File(std_logging.FileHandler):
 
 @contextlib.contextmanager
 def to_file(path: os.PathLike) -> Iterator[None]:
-    """Appends what is logged to a local file while the context lasts."""
+    """Appends what is logged to a local file while the context lasts.
+
+    Where several do so in one process, what another one's threads log is left out.
+    """
     handler = _File(path)
     handler.setFormatter(std_logging.Formatter(_FORMAT))
     handler.addFilter(is_shown)
+    handler.addFilter(lambda _: _CURRENT.get() in (None, path))
     logging.get_absl_logger().addHandler(handler)
+    before = _CURRENT.set(path)
     try:
         yield
     finally:
+        _CURRENT.reset(before)
         logging.get_absl_logger().removeHandler(handler)
         with contextlib.suppress(OSError):
             handler.close()

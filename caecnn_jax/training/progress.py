@@ -3,7 +3,7 @@
 import datetime
 import sys
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import ml_collections
@@ -33,9 +33,12 @@ class Progress:
         *,
         at_once: int,  # runs that train at the same time
         writes: bool,  # whether this process writes history.jsonl
+        title: str = "",  # of the folder, where several train in one command
+        on_epoch: Callable[[Mapping[str, Any]], None] | None = None,  # is told of each record
     ):
         self._config, self._folder, self._journals = config, folder, journals
         self._at_once, self._writes = at_once, writes
+        self._title, self._on_epoch = title and f"{title} ", on_epoch
         self._lock = threading.Lock()
 
     def write_history(self) -> None:
@@ -54,7 +57,8 @@ class Progress:
             if value is not None
         ]
         logging.info(
-            "%s epoch %d/%d %s: %s; %.0f images/s, %.1f s, about %s left",
+            "%s%s epoch %d/%d %s: %s; %.0f images/s, %.1f s, about %s left",
+            self._title,
             record["run"],
             record["epoch"],
             self._config.num_epoch,
@@ -62,21 +66,23 @@ class Progress:
             ", ".join(figures),
             record["images_per_second"],
             record["seconds"],
-            _as_time(self._seconds_left()),
+            as_time(self._seconds_left()),
         )
+        if self._on_epoch is not None:
+            self._on_epoch(record)
 
     def bar(self, journal: Journal, *, joint: bool, first_step: int, num_steps: int) -> tqdm.tqdm:
         """A bar over the steps of the run's next epoch, which its end takes away."""
         epoch = len(journal.records) + 1
         phase = "joint" if joint else "warmup"
+        name = f"{self._title}{journal.split.name}"
         return tqdm.tqdm(
-            desc=f"{journal.split.name} epoch {epoch}/{self._config.num_epoch} {phase}",
+            desc=f"{name} epoch {epoch}/{self._config.num_epoch} {phase}",
             total=num_steps,
             initial=first_step,
             unit="step",
             leave=False,
             postfix=self._last_figures(journal),
-            position=self._journals.index(journal) if self._at_once > 1 else None,
             disable=not sys.stderr.isatty(),
         )
 
@@ -89,7 +95,7 @@ class Progress:
             for name, value in journal.records[-1]["valid"].items()
             if value is not None
         }
-        return figures | {"left": _as_time(self._seconds_left())}
+        return figures | {"left": as_time(self._seconds_left())}
 
     def _seconds_left(self) -> float:
         """An estimate for all runs, as if none stopped early, from the epochs up to now."""
@@ -113,6 +119,6 @@ def is_joint(epoch: int, config: ml_collections.ConfigDict) -> bool:
     return not both or epoch > config.only_train_cae_until
 
 
-def _as_time(seconds: float) -> str:
+def as_time(seconds: float) -> str:
     """Hours, minutes and seconds: 1:02:03."""
     return str(datetime.timedelta(seconds=round(seconds)))

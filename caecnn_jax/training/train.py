@@ -2,15 +2,16 @@
 
 A command's runs, the folds of the cross-validation and the test run, are dealt out to the devices:
 on one device they train one after another, on several at the same time, each with its own journal
-and its own end.
+and its own end. The folders of a study share the devices likewise, see `training.study`.
 """
 
 import concurrent.futures
-import functools
+import contextlib
+import contextvars
 import queue
 import time
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import jax
 import ml_collections
@@ -21,7 +22,7 @@ from jax.sharding import Mesh
 
 from caecnn_jax import config as config_lib
 from caecnn_jax import errors
-from caecnn_jax.data import augment, dataset, sampling
+from caecnn_jax.data import augment, dataset, pixels, sampling
 from caecnn_jax.networks import models
 from caecnn_jax.records import about
 from caecnn_jax.records import workdir as workdir_lib
@@ -54,20 +55,65 @@ def train_and_evaluate(
             return workdir_lib.read_json(folder / "metrics.json")
         if data is None:
             data = dataset.read_checked(source or dataset.open_checked(config), config)
-        lanes = devices.lanes(config.devices_per_run)
-        with signals.listen(in_step=lanes.shared) as request:
-            return train_runs(config, folder, data, lanes=lanes, request=request)
+        with share_devices(config.devices_per_run) as shared:
+            return train_runs(config, folder, data, shared)
+
+
+class Shared(NamedTuple):
+    """What the runs of a command have in common, be they of one folder or of several."""
+
+    lanes: devices.Lanes
+    free: queue.SimpleQueue  # those of the lanes' meshes that no run trains on
+    request: signals.StopRequest
+    images_on: Callable[[dataset.Dataset, Mesh], epochs.Data]  # put there the first time
+
+    @contextlib.contextmanager
+    def free_mesh(self) -> Iterator[Mesh]:
+        """Waits for a mesh, which is the run's own while the context lasts."""
+        mesh = self.free.get()
+        try:
+            with jax.default_device(mesh.local_devices[0]):
+                yield mesh
+        finally:
+            self.free.put(mesh)
+
+
+@contextlib.contextmanager
+def share_devices(devices_per_run: int) -> Iterator[Shared]:
+    """The devices, dealt out, and the request to stop, which signals make while the context lasts.
+
+    Raises UserError where the devices cannot be dealt out so.
+    """
+    lanes = devices.lanes(devices_per_run)
+    free: queue.SimpleQueue = queue.SimpleQueue()
+    for mesh in lanes.meshes:
+        free.put(mesh)
+    placed: dict[tuple[int, Mesh], epochs.Data] = {}
+
+    def images_on(data: dataset.Dataset, mesh: Mesh) -> epochs.Data:
+        key = id(data), mesh  # the data outlives the runs, and a mesh has one run at a time
+        if key not in placed:
+            placed[key] = devices.put_images(mesh, data.images, data.labels)
+        return placed[key]
+
+    with signals.listen(in_step=lanes.shared) as request:
+        yield Shared(lanes, free, request, images_on)
 
 
 def train_runs(
     config: ml_collections.ConfigDict,
     folder: epath.Path,
     data: dataset.Dataset,
+    shared: Shared,
     *,
-    lanes: devices.Lanes,
-    request: signals.StopRequest,
+    title: str = "",
+    on_epoch: Callable[[Mapping[str, Any]], None] | None = None,
 ) -> dict:
-    """Trains every run to its end and writes what they came to; returns the metrics."""
+    """Trains every run to its end and writes what they came to; returns the metrics.
+
+    Of several folders that train in one command each has a `title` and is told of each epoch.
+    """
+    lanes, request = shared.lanes, shared.request
     kept, splits = sampling.splits(config, data.labels, data.num_train, data.class_names)
     config = with_epochs(config, splits)
     for sentence in config_lib.warnings(config):
@@ -88,17 +134,18 @@ def train_runs(
         journals,
         at_once=min(lanes.at_once, len(journals)),
         writes=devices.is_writer(),
+        title=title,
+        on_epoch=on_epoch,
     )
     progress.write_history()
     aug = augment.Settings(**config.aug) if config.use_aug else None
     mixup_alpha = float(config.mixup_alpha)
     pipeline = epochs.Pipeline(data.images.shape[1:], statistics, aug, mixup_alpha)
-    place_on = functools.cache(functools.partial(epochs.place, data, pipeline))
 
     def train_one(journal: Journal, mesh: Mesh) -> None:
         if has_ended(journal, config) and journal.is_complete():
             return
-        place = place_on(mesh)
+        place = epochs.Place(mesh, shared.images_on(data, mesh), pipeline)
         trainer.Trainer(
             config, model, journal, place=place, progress=progress, request=request
         ).train()
@@ -106,7 +153,7 @@ def train_runs(
             journal.finish()
             journal.close()
 
-    deal_out(mine, lanes.meshes, train_one, request)
+    deal_out(mine, shared, train_one)
     wait_for_others(config, journals, mine, progress)
     return _write_end(folder, described, journals, config.selection_metric)
 
@@ -141,7 +188,7 @@ def statistics_of(
     """What images are normalised by: CIFAR-10's published numbers, else those of `kept`."""
     if config.dataset == "cifar10":
         return augment.CIFAR10
-    return augment.Statistics(*dataset.statistics(data.images, kept))
+    return augment.Statistics(*pixels.statistics(data.images, kept))
 
 
 def restore(
@@ -157,36 +204,34 @@ def restore(
 
 
 def deal_out(
-    journals: Sequence[Journal],
-    meshes: Sequence[Mesh],
-    train_one: Callable[[Journal, Mesh], None],
-    request: signals.StopRequest,
+    journals: Sequence[Journal], shared: Shared, train_one: Callable[[Journal, Mesh], None]
 ) -> None:
-    """Trains the runs, as many at the same time as there are meshes, each on one of them.
+    """Trains the runs, as many at the same time as there are meshes, each on a free one.
 
     An error of one makes the others save and stop, and is then raised.
     """
-    if len(meshes) == 1 or len(journals) == 1:
-        for journal in journals:
-            train_one(journal, meshes[0])
-        return
-    free: queue.SimpleQueue[Mesh] = queue.SimpleQueue()
-    for mesh in meshes:
-        free.put(mesh)
 
     def on_a_free_mesh(journal: Journal) -> None:
-        mesh = free.get()
-        try:
-            with jax.default_device(mesh.devices.flat[0]):
-                train_one(journal, mesh)
-        except BaseException:
-            request.make()
-            raise
-        finally:
-            free.put(mesh)
+        with shared.free_mesh() as mesh:
+            train_one(journal, mesh)
 
-    with concurrent.futures.ThreadPoolExecutor(len(meshes)) as pool:
-        runs = [pool.submit(on_a_free_mesh, journal) for journal in journals]
+    def or_stop_all(journal: Journal) -> None:
+        try:
+            on_a_free_mesh(journal)
+        except BaseException:
+            shared.request.make()
+            raise
+
+    at_once = min(len(shared.lanes.meshes), len(journals))
+    if at_once <= 1:
+        for journal in journals:
+            on_a_free_mesh(journal)
+        return
+    with concurrent.futures.ThreadPoolExecutor(at_once) as pool:
+        runs = [
+            pool.submit(contextvars.copy_context().run, or_stop_all, journal)
+            for journal in journals
+        ]
         ended = [run.exception() for run in runs]
     failures = [error for error in ended if error is not None]
     # An interruption that an error brought about is not what is wrong.

@@ -1,0 +1,263 @@
+"""A study: one config in several variants, each under several seeds; read from a file, checked.
+
+A file of `studies/` has a function `get_study` that returns
+    {"base": "configs/best.py" or a ConfigDict,
+     "variants": {name: {"dotted.field": value, ...}, ...},
+     "seeds": (0, 1, 2),
+     "baseline": a variant's name, or {name of a variant: name of its baseline},
+     "submit": {...}, what each job asks of the cluster (optional; see `training.launch`)}.
+A change replaces what it names: a table of classes or a group of fields as a whole.
+"""
+
+import builtins
+import importlib.util
+import itertools
+import os
+import pathlib
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import ml_collections
+
+from caecnn_jax import config as config_lib
+from caecnn_jax import errors
+
+Changes = Mapping[str, Any]  # {"dotted.field": value}
+Variants = Mapping[str, Changes]  # by name
+KEYS = {"base", "variants", "seeds", "baseline"}
+OPTIONAL_KEYS = {"submit"}
+_NAME = re.compile(r"[A-Za-z0-9][\w.=+,-]*", re.ASCII)  # of a variant, which is a folder's as well
+
+
+class StudyError(errors.UserError, ValueError):
+    """A study that cannot be run; one sentence with what is wrong and what is allowed."""
+
+
+class Run(NamedTuple):
+    """One training of a study: a variant under a seed."""
+
+    variant: str
+    seed: int
+    config: ml_collections.ConfigDict
+
+    @property
+    def name(self) -> str:
+        """Its folder below the study's."""
+        return f"{self.variant}/seed_{self.seed}"
+
+
+class Study(NamedTuple):
+    """A study whose every run is valid."""
+
+    name: str
+    variants: dict[str, Changes]
+    seeds: tuple[int, ...]
+    baselines: dict[str, str]  # of each variant; a baseline is its own
+    submit: Mapping[str, Any]
+    runs: tuple[Run, ...]  # all variants of the first seed, then of the second, ...
+
+
+# --- Variants -------------------------------------------------------------------------------------
+
+
+def product(*axes: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """The variants of every combination: one of each axis, their names joined by "-".
+
+    An axis is {name: changes} or {"dotted.field": values}; there each value is a variant, and each
+    further field a further axis: product({"cae.loss_weight": (0.1, 1.0)}, {"cut": {...}, ...}).
+    Raises StudyError where two axes change the same field.
+    """
+    return _joined(itertools.product(*map(Mapping.items, _axes(axes))))
+
+
+def zip(*axes: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """The variants of the axes' first ones together, of their second ones, and so on.
+
+    Axes as in `product`; raises StudyError also where they are not of the same length.
+    """
+    axes = tuple(_axes(axes))
+    if len({len(axis) for axis in axes}) > 1:
+        lengths = ", ".join(str(len(axis)) for axis in axes)
+        raise StudyError(f"zip of axes of {lengths} variants: give each as many")
+    return _joined(builtins.zip(*map(Mapping.items, axes), strict=True))
+
+
+def _axes(given: Sequence[Mapping[str, Any]]) -> Iterator[Variants]:
+    for axis in given:
+        if all(isinstance(changes, Mapping) for changes in axis.values()):
+            yield axis
+            continue
+        for field, values in axis.items():
+            if not isinstance(values, list | tuple):
+                raise StudyError(f"{field}={values!r}: an axis needs a tuple of values")
+            short = field.rpartition(".")[2]
+            yield {f"{short}={value}": {field: value} for value in values}
+
+
+def _joined(combinations) -> dict[str, dict[str, Any]]:
+    variants = {}
+    for combination in combinations:
+        name, changes = "-".join(name for name, _ in combination), {}
+        for _, part in combination:
+            if twice := changes.keys() & part.keys():
+                raise StudyError(f"variant {name!r}: two axes change {', '.join(sorted(twice))}")
+            changes |= part
+        variants[name] = changes
+    return variants
+
+
+# --- Reading --------------------------------------------------------------------------------------
+
+
+def load(path: str, base: ml_collections.ConfigDict | None = None) -> Study:
+    """The study of a file, "FILE" or "FILE:argument", with every variant and seed validated.
+
+    `base` takes the place of the study's own. Raises StudyError or ConfigError.
+    """
+    fields = _fields(path)
+    if base is not None:
+        fields["base"] = base
+    return expand(pathlib.Path(path.partition(":")[0]).stem, fields)
+
+
+def get_config(path: str) -> ml_collections.ConfigDict:
+    """The base of a study's file, as --config of a study loads it: its fields may be overridden."""
+    return _base(_fields(path)["base"])
+
+
+def _fields(path: str) -> dict[str, Any]:
+    """What the file's get_study returns."""
+    fields = _call(path, "get_study")
+    if not isinstance(fields, Mapping):
+        raise StudyError(f"{path}: get_study must return a dict, not {fields!r}")
+    if missing := KEYS - fields.keys():
+        raise StudyError(f"{path}: the study lacks {', '.join(sorted(missing))}")
+    if unknown := fields.keys() - KEYS - OPTIONAL_KEYS:
+        known = ", ".join(sorted(KEYS | OPTIONAL_KEYS))
+        raise StudyError(f"{path}: {', '.join(sorted(unknown))}: a study has {known}")
+    return dict(fields)
+
+
+def _call(path: str, function: str) -> Any:
+    """What a function of a Python file returns, "FILE" or "FILE:argument"."""
+    file, colon, argument = path.partition(":")
+    if not os.path.isfile(file):
+        raise StudyError(f"{file}: there is no such file")
+    spec = importlib.util.spec_from_file_location(f"{pathlib.Path(file).stem}_file", file)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    found: Callable | None = getattr(module, function, None)
+    if found is None:
+        raise StudyError(f"{file}: has no function {function}")
+    return found(argument) if colon else found()
+
+
+def _base(base: str | ml_collections.ConfigDict) -> ml_collections.ConfigDict:
+    config = _call(base, "get_config") if isinstance(base, str) else base
+    if not isinstance(config, ml_collections.ConfigDict):
+        raise StudyError(f"base={base!r}: must be a config file or a ConfigDict")
+    return config
+
+
+# --- Expansion ------------------------------------------------------------------------------------
+
+
+def expand(name: str, fields: Mapping[str, Any]) -> Study:
+    """The study that get_study's fields describe, every run of it validated."""
+    variants, seeds = fields["variants"], tuple(fields["seeds"])
+    if not variants or not seeds or len(set(seeds)) < len(seeds):
+        raise StudyError("a study needs a variant and a seed, and each seed once")
+    for variant, changes in variants.items():
+        _check_variant(variant, changes)
+    base = _base(fields["base"])
+    configs = {variant: changed(base, changes) for variant, changes in variants.items()}
+    runs = []
+    for seed in seeds:
+        for variant, config in configs.items():
+            run = Run(variant, seed, _config(config.to_dict() | {"seed": seed}))
+            try:
+                config_lib.validate(run.config)
+            except config_lib.ConfigError as error:
+                raise config_lib.ConfigError(f"variant {variant!r}: {error}") from error
+            runs.append(run)
+    _check_process(configs)
+    baselines = _baselines(fields["baseline"], variants)
+    return Study(name, dict(variants), seeds, baselines, fields.get("submit", {}), tuple(runs))
+
+
+def changed(base: ml_collections.ConfigDict, changes: Changes) -> ml_collections.ConfigDict:
+    """A copy of `base` with each dotted field replaced; validation finds unknown ones."""
+    fields = base.to_dict()
+    for name, value in changes.items():
+        *groups, last = name.split(".")
+        group = fields
+        for part in groups:
+            group = group.setdefault(part, {}) if isinstance(group, dict) else None
+        if not isinstance(group, dict):
+            raise StudyError(f"config.{name}: {'.'.join(groups)} is no group of fields")
+        group[last] = value
+    return _config(fields)
+
+
+def _config(fields: dict) -> ml_collections.ConfigDict:
+    return ml_collections.ConfigDict(fields, allow_dotted_keys=True)  # a class's name may have dots
+
+
+def part(runs: Sequence[Run], index: int, count: int) -> tuple[Run, ...]:
+    """Part `index` of `count`, from 0, of a study's runs; the parts differ by one run at most."""
+    if not 0 <= index < count:
+        raise StudyError(f"part {index} of {count}: --index counts from 0 to --count - 1")
+    return tuple(runs[index::count])
+
+
+def part_of_array(environment: Mapping[str, str]) -> tuple[int, int] | None:
+    """Index and count of the part that is a SLURM array's task; None outside one.
+
+    The array's ids need not begin at 0, nor follow each other, but must do so evenly.
+    """
+    if "SLURM_ARRAY_TASK_ID" not in environment:
+        return None
+    task, count = (int(environment[f"SLURM_ARRAY_TASK_{name}"]) for name in ("ID", "COUNT"))
+    first = int(environment.get("SLURM_ARRAY_TASK_MIN", 0))
+    step = int(environment.get("SLURM_ARRAY_TASK_STEP", 1)) or 1
+    index, rest = divmod(task - first, step)
+    if rest or not 0 <= index < count:
+        raise StudyError(
+            f"SLURM_ARRAY_TASK_ID={task} is no part of {count} from {first} by {step}: give the "
+            "array as --array=0-N, or --index and --count"
+        )
+    return index, count
+
+
+def _check_variant(name: str, changes: Changes) -> None:
+    if not isinstance(name, str) or not _NAME.fullmatch(name):
+        raise StudyError(
+            f"variant {name!r}: its name is a folder's, so it must begin with a letter or digit "
+            "and hold only these and _ . = + , -"
+        )
+    if not isinstance(changes, Mapping):
+        raise StudyError(f"variant {name!r}: must map fields to values, not {changes!r}")
+    if "seed" in changes:
+        raise StudyError(f"variant {name!r}: changes the seed, which is the study's to vary")
+
+
+def _check_process(configs: Mapping[str, ml_collections.ConfigDict]) -> None:
+    """Refuses variants that one process cannot train one after another."""
+    for field in ("devices_per_run",):
+        if len({config[field] for config in configs.values()}) > 1:
+            raise StudyError(f"config.{field} must be the same in all variants")
+    if len({config.dtype == "float64" for config in configs.values()}) > 1:
+        raise StudyError("config.dtype: float64 is for all variants of a study or for none")
+
+
+def _baselines(given: str | Mapping[str, str], variants: Variants) -> dict[str, str]:
+    """Each variant's baseline."""
+    baselines = dict.fromkeys(variants, given) if isinstance(given, str) else dict(given)
+    baselines = dict.fromkeys(baselines.values()) | baselines
+    baselines = {name: base or name for name, base in baselines.items()}
+    if unknown := (baselines.keys() | set(baselines.values())) - variants.keys():
+        raise StudyError(f"baseline: {', '.join(sorted(unknown))} is no variant")
+    if missing := variants.keys() - baselines.keys():
+        raise StudyError(f"baseline: {', '.join(sorted(missing))} has none")
+    return {name: baselines[name] for name in variants}

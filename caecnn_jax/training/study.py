@@ -1,0 +1,245 @@
+"""Training of a study: every (variant, seed) in a folder of its own below the study's.
+
+The runs share the devices: on one they train one after another, on several at the same time, the
+folds and test runs of all their folders dealt out alike. One that fails leaves the others alone.
+"""
+
+import concurrent.futures
+import contextlib
+import contextvars
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+import ml_collections
+import tqdm
+from absl import logging
+from etils import epath
+
+from caecnn_jax import config as config_lib
+from caecnn_jax import errors
+from caecnn_jax import study as study_lib
+from caecnn_jax.data import dataset, requirements
+from caecnn_jax.records import runs as runs_lib
+from caecnn_jax.records import workdir as workdir_lib
+from caecnn_jax.training import devices, signals, train, workload
+from caecnn_jax.training.progress import as_time
+
+Load = Callable[..., dataset.Dataset]  # the data of a config
+# The fields that decide which images are read, so that runs that agree in them share the images.
+DATA_FIELDS = (
+    "dataset", "image_size", "fit", "channels", "test_share", "data_source", "data_dir"
+)  # fmt: skip
+
+
+def is_finished(run: study_lib.Run, workdir: epath.Path) -> bool:
+    """Whether the run's folder holds all that it comes to.
+
+    Raises WorkdirError where it holds a run that this one cannot go on from.
+    """
+    folder = workdir / run.name
+    if not (folder / "config.json").exists():
+        return False
+    saved = workdir_lib.read_config(folder)
+    if differing := config_lib.differences(saved, run.config):
+        raise workdir_lib.WorkdirError(
+            f"{folder} holds a run of another config: {'; '.join(differing)}; give the study the "
+            "same values, another name for the variant, or another --workdir"
+        )
+    return (folder / "metrics.json").exists() and saved.num_epoch == run.config.num_epoch
+
+
+def unfinished(runs: Sequence[study_lib.Run], workdir: epath.Path) -> list[study_lib.Run]:
+    """Those of the runs that are not finished; raises WorkdirError as `is_finished` does."""
+    return [run for run in runs if not is_finished(run, workdir)]
+
+
+def train_all(
+    runs: Sequence[study_lib.Run], workdir: epath.Path, load: Load = dataset.load
+) -> dict[str, str]:
+    """Trains those of the runs that are not finished; returns what failed, {run's name: why}.
+
+    Raises WorkdirError where a folder holds another run, before anything trains, DataError, or,
+    once all that train are saved, Interrupted.
+    """
+    to_do = unfinished(runs, workdir)
+    if not to_do:
+        return {}
+    loaded: dict[tuple, dataset.Dataset] = {}
+    for run in to_do:
+        key = data_key(run)
+        loaded[key] = loaded.get(key) or load(run.config)
+    work = {run.name: workload.of(run.config, loaded[data_key(run)]) for run in to_do}
+    with (
+        train.share_devices(to_do[0].config.devices_per_run) as shared,
+        contextlib.closing(Overview(work, done=len(runs) - len(to_do))) as overview,
+    ):
+
+        def train_one(run: study_lib.Run) -> None:
+            if shared.request.is_made():
+                raise errors.Interrupted(shared.request.signum)
+            own = shared._replace(request=OwnRequest(shared.request))
+            with overview.running(run.name) as on_epoch:
+                _train_folder(run, workdir / run.name, loaded[data_key(run)], own, on_epoch)
+
+        with concurrent.futures.ThreadPoolExecutor(len(shared.lanes.meshes)) as pool:
+            ended = {
+                run.name: pool.submit(contextvars.copy_context().run, train_one, run)
+                for run in to_do
+            }
+        # All have ended, each in its own way.
+        return _failures({name: future.exception() for name, future in ended.items()})
+
+
+def data_key(run: study_lib.Run) -> tuple:
+    """Equal for runs of the same images."""
+    return tuple(run.config[field] for field in DATA_FIELDS)
+
+
+class OwnRequest(signals.StopRequest):
+    """The request to stop of one folder's runs: made for all by a signal, for it by a failure."""
+
+    def __init__(self, of_all: signals.StopRequest):
+        super().__init__()
+        self._of_all = of_all
+
+    def is_made(self) -> bool:
+        if self._of_all.is_made():
+            self.signum = self._of_all.signum
+        return super().is_made()
+
+
+def _train_folder(run, folder: epath.Path, data, shared: train.Shared, on_epoch) -> None:
+    with workdir_lib.claim(folder, run.config) as finished:
+        if not finished:  # as it is where another process was faster
+            train.train_runs(run.config, folder, data, shared, title=run.name, on_epoch=on_epoch)
+
+
+def _failures(ended: Mapping[str, BaseException | None]) -> dict[str, str]:
+    """Logs and returns what failed and why; raises what is no failure of one run alone."""
+    failed = {}
+    for name, error in ended.items():
+        if error is None:
+            continue
+        if not isinstance(error, Exception) or isinstance(error, errors.Interrupted):
+            raise error
+        known = isinstance(error, errors.UserError | errors.Diverged)
+        failed[name] = str(error) if known else f"{type(error).__name__}: {error}"
+        logging.error("%s failed: %s", name, failed[name], exc_info=None if known else error)
+    return failed
+
+
+class Overview:
+    """How far a study is: runs done, running, failed and to come, and the time left over all."""
+
+    def __init__(self, work: Mapping[str, workload.Work], *, done: int):
+        """`work` of each run that trains now; `done` runs were finished before."""
+        self._work = work
+        self._counts = {"done": done, "running": 0, "to come": len(work), "failed": 0}
+        self._images = sum(one.images for one in work.values())  # to come
+        self._visited = 0
+        self._began = time.monotonic()
+        self._lock = threading.Lock()
+        self._bar = tqdm.tqdm(
+            bar_format="{desc}", leave=False, disable=not sys.stderr.isatty(), position=0
+        )
+
+    @contextlib.contextmanager
+    def running(self, name: str) -> Iterator[Callable[[Mapping[str, Any]], None]]:
+        """While a run trains; yields what is told of each of its epochs' records."""
+        work, left = self._work[name], self._work[name].images
+        self._change("to come", "running", f"{name} begins")
+
+        def on_epoch(record: Mapping[str, Any]) -> None:
+            nonlocal left
+            images = work.train[record["run"]]
+            left -= images
+            with self._lock:
+                self._visited += images
+                self._images -= images
+                self._bar.set_description_str(self._line())
+
+        end = "failed"
+        try:
+            yield on_epoch
+            end = "done"
+        except errors.Interrupted:
+            end = "to come"
+            raise
+        finally:
+            with self._lock:
+                self._images -= left  # of epochs that an early end spared, or were done before
+            self._change("running", end, f"{name}: {'stopped' if end == 'to come' else end}")
+
+    def _change(self, before: str, after: str, what: str) -> None:
+        with self._lock:
+            self._counts[before] -= 1
+            self._counts[after] += 1
+            logging.info("%s; %s", what, self._line())
+            self._bar.set_description_str(self._line())
+
+    def _line(self) -> str:
+        counts = ", ".join(f"{count} {state}" for state, count in self._counts.items() if count)
+        if not self._visited:
+            return f"study: {counts}"
+        seconds = self._images * (time.monotonic() - self._began) / self._visited
+        return f"study: {counts}; about {as_time(seconds)} left"
+
+    def close(self) -> None:
+        """Takes the line off the terminal."""
+        self._bar.close()
+
+
+def plan(study: study_lib.Study, runs: Sequence[study_lib.Run], workdir: epath.Path) -> str:
+    """What would train of `runs`, its images and time, as the lines that --dry_run prints.
+
+    The speed is that of the variant's finished epochs, or measured here by a few steps of networks
+    like its own. Raises WorkdirError, DataError or ConfigError as training would.
+    """
+    by_variant: dict[str, list[study_lib.Run]] = {}
+    for run in runs:
+        by_variant.setdefault(run.variant, []).append(run)
+    sources: dict[tuple, dataset.Source] = {}
+    measured: dict[tuple, workload.Speed] = {}
+    rows = []
+    for variant, of_variant in by_variant.items():
+        first = of_variant[0].config
+        key = data_key(of_variant[0])
+        source = sources.setdefault(key, sources.get(key) or dataset.open_source(first))
+        train_counts, test_counts = source.train_counts, source.test_counts
+        requirements.check(first, source.class_names, train_counts, test_counts)
+        work = workload.of(first, source)
+        speed = _speed_so_far(study, variant, work, workdir)
+        if not speed.keys() >= work.phases:
+            like = _networks(first), key
+            if like not in measured:
+                measured[like] = workload.measure(first, work, classes=len(source.class_names))
+            speed = measured[like]
+        left = len(unfinished(of_variant, workdir))
+        seconds = work.seconds(speed)
+        rows.append(workload.Row(variant, len(of_variant) - left, left, work, seconds))
+    lanes = devices.lanes(runs[0].config.devices_per_run)
+    return workload.table(rows, lanes.at_once)
+
+
+def _speed_so_far(study, variant: str, work: workload.Work, workdir: epath.Path) -> workload.Speed:
+    """The speed of the variant's epochs under any seed; {} where there are none."""
+    for run in study.runs:
+        folder = workdir / run.name
+        if run.variant == variant and (folder / "history.jsonl").exists():
+            return workload.of_records(runs_lib.read(folder).history, work)
+    return {}
+
+
+def _networks(config: ml_collections.ConfigDict) -> tuple:
+    """Equal for configs whose training steps take as long: losses and rates do not count."""
+    fields = config_lib.flatten(config.to_dict())
+    names = ("use_", "aug.", "batch_size", "dtype", "steps_per_call", "devices_per_run")
+    shapes = ("block_sizes", "input_resolution", "use_mixed_input", "head")
+    return tuple(
+        (name, str(value))
+        for name, value in sorted(fields.items())
+        if name.startswith(names) or name.endswith(shapes)
+    ) + (bool(config.only_train_cae_until),)
