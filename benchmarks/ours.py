@@ -1,19 +1,20 @@
-"""The program itself as a contender: data, augmentation, step and metrics through its `Group`."""
+"""The program itself as a contender: data, augmentation, step and metrics as an epoch runs them."""
 
 import importlib
 import time
 
 import flax
 import jax
+import numpy as np
 
 from benchmarks import worker
 from caecnn_jax import config as config_lib
-from caecnn_jax.training import devices
-from caecnn_jax.training.group import EVAL_BATCH_SIZE, Group
+from caecnn_jax.networks import models
+from caecnn_jax.training import devices, epochs, optimizers, steps, trainer
 
 
 class Ours:
-    """One fold of a config's cross-validation, or all of them side by side."""
+    """The first fold of a config's cross-validation, on the first device."""
 
     def __init__(self, config: str, **fields):
         """`config` names a file in configs/, `fields` what is changed of it."""
@@ -22,13 +23,21 @@ class Ours:
         config_lib.validate(self.config)
         devices.start(self.config.dtype)
         data = worker.random_data()
-        splits = worker.fold_splits(self.config, data)
-        self.group = Group(
-            self.config, splits if self.config.folds_side_by_side else splits[:1], data
-        )
-        self.group.put_state(self.group.new_arrays())
+        self.split = worker.fold_splits(self.config, data)[0]
+        self.place = epochs.place(self.config, data, devices.lanes(0).meshes[0])
+        per_call = self.config.steps_per_call
+        self.train_order = self.place.order(self.split.expanded, self.config.batch_size, per_call)
+        self.valid_order = self.place.order(self.split.valid, epochs.EVAL_BATCH_SIZE, per_call)
+        self.state = self._new_state(np.bincount(data.labels[self.split.expanded]))
         self.epoch = 0
-        self.runs = len(self.group.splits)
+
+    def _new_state(self, class_counts: np.ndarray) -> steps.TrainState:
+        model, key = models.from_config(self.config), self._key(epochs.INIT)
+        state = steps.create_state(model, self.config, key, class_counts=class_counts)
+        return devices.put(self.place.mesh, jax.device_get(state))
+
+    def _key(self, purpose: int, epoch: int = 0) -> jax.Array:
+        return epochs.random_key(self.config.seed, purpose, self.split.number, epoch)
 
     def measure(self, phase: str, images: int) -> tuple[int, float]:
         """Runs about `images` images (0: all) of a phase; returns how many, and the seconds."""
@@ -40,21 +49,38 @@ class Ours:
             seen += metrics["images"].size * self._batch_size(phase)
             if images and seen >= images:
                 break
-        by_run = self.group.get_metrics(calls)
+        by_step = trainer.by_step(calls)
         seconds = time.perf_counter() - start
-        return int(sum(metrics["images"].sum() for metrics in by_run)), seconds
+        return int(by_step["images"].sum()), seconds
 
     def _calls(self, phase: str):
         if phase == "evaluate":
-            yield from self.group.evaluate(joint=True)
+            yield from epochs.evaluate(
+                self.state.model,
+                self.state.variables,
+                self.place.data,
+                self.valid_order,
+                joint=True,
+                pipeline=self.place.pipeline,
+            )
             return
         self.epoch += 1
-        joint = phase == "joint"
-        for _, metrics in self.group.train_epoch(self.epoch, [True] * self.runs, joint):
+        order = epochs.shuffled(self.train_order, self._key(epochs.SHUFFLE, self.epoch))
+        factors = optimizers.lr_factors(self.config, self.epoch, order.num_steps)
+        for state, _, metrics in epochs.train(
+            self.state,
+            self.place.data,
+            order,
+            self._key(epochs.AUGMENT, self.epoch),
+            steps.Moment(factors),
+            joint=phase == "joint",
+            pipeline=self.place.pipeline,
+        ):
+            self.state = state  # the one before was donated
             yield metrics
 
     def _batch_size(self, phase: str) -> int:
-        return EVAL_BATCH_SIZE if phase == "evaluate" else self.config.batch_size
+        return epochs.EVAL_BATCH_SIZE if phase == "evaluate" else self.config.batch_size
 
     def describe(self) -> dict:
         """Device and versions."""

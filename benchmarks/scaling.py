@@ -104,13 +104,14 @@ def compile_step(config, batch_size: int, num_devices: int):
     dtype = jnp.dtype(config.dtype)
 
     def step(state, images, labels, mask, key):
-        images = augment.augment(images, augment.draw(key, *images.shape[:3]), dtype=dtype)
+        draws = augment.draw(key, *images.shape[:3])
+        images = augment.augment(images, draws, dtype=dtype)
         return steps.train_step(state, {"image": images, "label": labels, "mask": mask})
 
-    mesh = devices.make_mesh() if num_devices > 1 else None
+    (mesh, *_) = devices.lanes(num_devices).meshes
 
     def shaped(shape, kind, *axes):
-        sharding = mesh and NamedSharding(mesh, PartitionSpec(*axes))
+        sharding = NamedSharding(mesh, PartitionSpec(*axes))
         return jax.ShapeDtypeStruct(shape, kind, sharding=sharding)
 
     key = jax.random.key(0)

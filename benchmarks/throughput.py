@@ -55,7 +55,6 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--name", help="of the results; default: the device's kind")
     parser.add_argument("--dtype", default="float32", choices=("float32", "bfloat16"))
     parser.add_argument("--steps_per_call", type=int, default=0, help="0: the platform's")
-    parser.add_argument("--folds_side_by_side", action="store_true")
     parser.add_argument("--no_startup", action="store_true", help="leave main.py's start out")
     args = parser.parse_args(argv)
     if args.peers and args.config not in ("mixed", "all"):
@@ -80,7 +79,7 @@ def contenders(args: argparse.Namespace, config: str) -> dict[str, tuple[str, di
 
 def fields_of(args: argparse.Namespace) -> dict:
     """What the options change of a config."""
-    names = ("dtype", "steps_per_call", "folds_side_by_side")
+    names = ("dtype", "steps_per_call")
     return {name: getattr(args, name) for name in names}
 
 

@@ -1,8 +1,11 @@
 """What the tests build from: small data shaped like CIFAR-10, and tiny configs of every kind."""
 
+import contextlib
 import os
 import pathlib
+from collections.abc import Iterator
 
+import jax
 import numpy as np
 
 from caecnn_jax.data import cifar, dataset
@@ -16,6 +19,17 @@ def prepared_data_dir() -> str | None:
     """The prepared CIFAR-10 that is at hand, or None."""
     folder = pathlib.Path(os.environ.get("TFDS_DATA_DIR", "~/tensorflow_datasets")).expanduser()
     return str(folder) if (folder / "cifar10" / "3.0.2" / "dataset_info.json").exists() else None
+
+
+@contextlib.contextmanager
+def less_optimized() -> Iterator[None]:
+    """XLA compiles without its expensive optimisations while the context lasts."""
+    before = jax.config.values["jax_disable_most_optimizations"]
+    jax.config.update("jax_disable_most_optimizations", True)
+    try:
+        yield
+    finally:
+        jax.config.update("jax_disable_most_optimizations", before)
 
 
 def tiny_config(kind: str = "mixed", **changes):

@@ -1,10 +1,11 @@
 """Fixtures that the tests share."""
 
 import pathlib
+from collections.abc import Iterator
 
 import jax
 import pytest
-from builders import PROJECT, make_data, tiny_config
+from builders import PROJECT, less_optimized, make_data, tiny_config
 
 from caecnn_jax.data import dataset
 
@@ -18,9 +19,8 @@ def tiny_data() -> dataset.Dataset:
 @pytest.fixture(scope="module")
 def quick_compilation():
     """Compiles without XLA's expensive optimisations: half the time, and tiny models hardly run."""
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", False)
+    with less_optimized():
+        yield
 
 
 @pytest.fixture(scope="session")
@@ -29,11 +29,10 @@ def trained_run(tiny_data, tmp_path_factory) -> pathlib.Path:
     from caecnn_jax.training import train  # only tests that train pay for the import
 
     folder = tmp_path_factory.mktemp("trained") / "mixed"
-    jax.config.update("jax_disable_most_optimizations", True)
     # Without warm-up, which would double what there is to compile.
     config = tiny_config("mixed", save_img_per_epoch=1, only_train_cae_until=0)
-    train.train_and_evaluate(config, folder, tiny_data)
-    jax.config.update("jax_disable_most_optimizations", False)
+    with less_optimized():
+        train.train_and_evaluate(config, folder, tiny_data)
     return folder
 
 
@@ -41,3 +40,23 @@ def trained_run(tiny_data, tmp_path_factory) -> pathlib.Path:
 def project() -> pathlib.Path:
     """The repository's root."""
     return PROJECT
+
+
+@pytest.fixture
+def compilations() -> Iterator[list[str]]:
+    """The names of the functions that XLA compiles during the test, whatever was compiled before.
+
+    A jitted function is "jit(its name)".
+    """
+    names: list[str] = []
+
+    def listen(event: str, _seconds: float, **details) -> None:
+        if event == "/jax/core/compile/backend_compile_duration":
+            names.append(details["fun_name"])
+
+    jax.clear_caches()
+    jax.monitoring.register_event_duration_secs_listener(listen)
+    try:
+        yield names
+    finally:
+        jax.monitoring.unregister_event_duration_listener(listen)

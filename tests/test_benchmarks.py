@@ -112,10 +112,10 @@ def test_the_program_is_measured_over_whole_epochs_and_parts_of_them(tiny_data, 
     few = {name: 12 for name in ("bird", "deer", "truck")}
     fields = {"use_aug": False, "batch_size": 16, "steps_per_call": 1}
     program = ours.Ours("cae", train_data_regulation=few, **fields)
-    images = len(program.group.splits[0].expanded)
+    images = len(program.split.expanded)
     assert program.measure("joint", 0)[0] == images
     assert program.measure("joint", 20)[0] == 32  # whole steps
-    assert program.measure("evaluate", 0)[0] == len(program.group.splits[0].valid)
+    assert program.measure("evaluate", 0)[0] == len(program.split.valid)
     assert program.describe()["versions"]["jax"]
 
 

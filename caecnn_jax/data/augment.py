@@ -165,6 +165,7 @@ def source_coordinates(
 
 
 def use_plain(plain: bool | None) -> bool:
+    """Whether to take the form for accelerators: anywhere but on CPU, unless told otherwise."""
     return jax.default_backend() != "cpu" if plain is None else plain
 
 

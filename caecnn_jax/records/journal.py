@@ -8,6 +8,8 @@ prevents from being shown is shown when the run goes on.
 
 import contextlib
 import io
+import threading
+import types
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -21,6 +23,7 @@ from caecnn_jax.records import board, checkpoints, workdir
 from caecnn_jax.results import metrics
 
 FINAL_PICTURES = ("learning_curves", "confusion_matrix")
+ONE_DRAWS = threading.Lock()  # matplotlib's settings are the process's, not the thread's
 CODES_PER_CLASS = 20  # shown in TensorBoard's projector
 
 # From images uint8 [N, H, W, C] to codes float [N, h, w, c] and reconstructions like the images.
@@ -107,8 +110,8 @@ class Journal:
 
         `keep` is as for `save`.
         """
-        # The last epoch may not have been shown to its end.
-        first_epoch = max(len(self.records), 1)
+        # A kill may have cut the last epoch's showing short; a polite stop after it did not.
+        first_epoch = max(len(self.records) + bool(self.step), 1)
         self._board = board.Board(self._folder / "tensorboard" / self.split.name, first_epoch)
         self._epochs.set_damaged_aside()
         self._interrupted.set_damaged_aside()
@@ -172,14 +175,13 @@ class Journal:
 
     def show_reconstructions(self, autoencode: Autoencode) -> None:
         """Draws a validation image of each class over its reconstruction."""
-        from caecnn_jax.records import figures  # matplotlib takes a second to import
-
         labels = self._data.labels[self.split.valid]
         _, firsts = np.unique(labels, return_index=True)
         images = self._data.images[self.split.valid[firsts]]
         _, reconstructions = autoencode(images)
         captions = [self._data.class_names[label] for label in labels[firsts]]
-        png = figures.reconstructions(images, reconstructions, captions)
+        with _drawing() as figures:
+            png = figures.reconstructions(images, reconstructions, captions)
         self._picture("reconstruction", png, self.records[-1]["epoch"])
 
     def show_codes(self, autoencode: Autoencode) -> None:
@@ -214,19 +216,17 @@ class Journal:
 
     def finish(self) -> None:
         """Draws the last confusion matrix and then the learning curves, the run's last file."""
-        from caecnn_jax.records import figures  # matplotlib takes a second to import
-
         if self.records[-1]["confusion_matrix"]:
             self._picture("confusion_matrix", self._confusion())
-        curves = figures.learning_curves(self.records, self._data.class_names)
+        with _drawing() as figures:
+            curves = figures.learning_curves(self.records, self._data.class_names)
         self._picture("learning_curves", curves)
 
     def _confusion(self) -> bytes:
         """PNG of the last epoch's confusion matrix."""
-        from caecnn_jax.records import figures  # matplotlib takes a second to import
-
         matrix = np.asarray(self.records[-1]["confusion_matrix"])
-        return figures.confusion_matrix(matrix, self._data.class_names)
+        with _drawing() as figures:
+            return figures.confusion_matrix(matrix, self._data.class_names)
 
     def _picture(self, name: str, png: bytes, epoch: int | None = None) -> None:
         """Writes a PNG file; with an epoch, which its name then ends with, on the board too."""
@@ -243,6 +243,15 @@ class Journal:
         """Closes the event file."""
         if self._board is not None:
             self._board.close()
+
+
+@contextlib.contextmanager
+def _drawing() -> Iterator[types.ModuleType]:
+    """The module that draws, for one thread at a time."""
+    with ONE_DRAWS:
+        from caecnn_jax.records import figures  # matplotlib takes a second to import
+
+        yield figures
 
 
 def _pixels(png: bytes) -> np.ndarray:

@@ -111,6 +111,7 @@ def test_damage_to_any_file_falls_back_or_does_no_harm(two, tmp_path, damage, ca
         assert is_whole(restored, restored.step), path
         if restored.step == 1:
             fallen_back.append(path.name)
+        saved.set_damaged_aside()
         saved.keep_only({restored.step})
         # Training goes on from there as if nothing had been.
         saved.save(restored.step + 1, arrays(9), progress(9))
@@ -130,13 +131,15 @@ def test_a_changed_record_is_found_out(copy):
         checkpoints.Checkpoints(epath.Path(copy)).restore(2, arrays(0))
 
 
-def test_a_damaged_checkpoint_is_warned_of_and_renamed(copy, caplog):
+def test_a_damaged_checkpoint_is_warned_of_and_renamed_when_told_to(copy, caplog):
     truncate(copy / "2" / "progress" / "metadata")
     saved = checkpoints.Checkpoints(epath.Path(copy))
     with caplog.at_level("WARNING"):
         assert is_whole(saved.restore_newest(arrays(0)), 1)
     assert f"{copy / '2'} is damaged" in caplog.text
     assert "falling back" in caplog.text
+    assert saved.steps() == [1, 2]  # whoever only reads leaves it
+    saved.set_damaged_aside()
     assert saved.steps() == [1]
     assert (copy / "damaged-2").is_dir()
 

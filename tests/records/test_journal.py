@@ -1,5 +1,6 @@
 """Tests of caecnn_jax.records.journal and board: what one run leaves, also when it is killed."""
 
+import concurrent.futures
 import json
 
 import numpy as np
@@ -10,9 +11,10 @@ from PIL import Image
 from tensorboard.backend.event_processing import event_accumulator
 
 from caecnn_jax.data import sampling
-from caecnn_jax.records import checkpoints, figures, journal, workdir
+from caecnn_jax.records import checkpoints, journal, workdir
 
-NAMES = make_data(1, 1).class_names
+DATA = make_data(3, 1)
+NAMES = DATA.class_names
 TARGET = {"variables": {"x": np.zeros(3, np.float32)}, "opt_state": {"n": np.zeros(1, np.int32)}}
 
 
@@ -34,15 +36,20 @@ def arrays(epoch: int) -> dict:
     return {"variables": {"x": variables}, "opt_state": {"n": opt_state}}
 
 
+def new_journal(folder, name: str = "fold_1") -> journal.Journal:
+    split = sampling.Split(name, 1, *[np.arange(DATA.num_train)] * 3)
+    return journal.Journal(epath.Path(folder), split, DATA)
+
+
 @pytest.fixture
 def open_journal(tmp_path):
+    """Opens the run as training does, at its beginning or after a kill."""
     (tmp_path / "config.json").write_text("{}")
-    split = sampling.Split("fold_1", 1, *[np.arange(3)] * 3)
 
-    def opened() -> journal.Journal:
-        run = journal.Journal(split, epath.Path(tmp_path), NAMES)
+    def opened(keep: int = 2) -> journal.Journal:
+        run = new_journal(tmp_path)
         run.restore(TARGET)
-        run.start()
+        run.start(keep)
         return run
 
     return opened
@@ -50,8 +57,8 @@ def open_journal(tmp_path):
 
 def train(run: journal.Journal, *epochs: int, keep: int = 2, accuracy: float = 0.5) -> None:
     for epoch in epochs:
-        run.add(record(epoch, accuracy))
-        run.save(arrays(epoch), keep)
+        run.save(record(epoch, accuracy), arrays(epoch), keep)
+        run.show_epoch()
 
 
 def steps_of(folder) -> list[int]:
@@ -66,9 +73,7 @@ def scalars(tmp_path, tag: str = "valid/accuracy") -> list[tuple[int, float]]:
 
 
 def test_nothing_is_written_for_a_run_that_has_not_begun(open_journal, tmp_path):
-    run = open_journal()
-    run.clean_up(keep=2)
-    run.close()
+    open_journal().close()
     assert [path.name for path in tmp_path.iterdir()] == ["config.json"]
 
 
@@ -107,20 +112,19 @@ def test_a_kill_between_save_and_clean_up_leaves_nothing_for_good(open_journal, 
     train(run, 1, 2, keep=9)
     train(run, 3, 4, keep=9, accuracy=0.6)
     assert steps_of(tmp_path / "fold_1") == [1, 2, 3, 4]
-    open_journal().clean_up(keep=1)
+    open_journal(keep=1)
     assert steps_of(tmp_path / "fold_1") == [3, 4]
 
 
 def test_a_half_done_epoch_is_taken_up(open_journal):
     run = open_journal()
     train(run, 1)
-    run.add_partial(2, {"loss_cnn": [0.1, 1 / 3], "images": [4, 4]}, arrays(12))
+    run.save_partial(2, {"loss_cnn": [0.1, 1 / 3], "images": [4, 4]}, arrays(12))
     run = open_journal()
-    run.clean_up(keep=2)
     assert (len(run.records), run.step) == (1, 2)
     assert run.losses == {"loss_cnn": [0.1, 1 / 3], "images": [4, 4]}
     assert run.arrays["opt_state"]["n"] == 12
-    run.add_partial(3, run.losses, arrays(13))  # interrupted once more
+    run.save_partial(3, run.losses, arrays(13))  # interrupted once more
     run = open_journal()
     assert (run.step, run.arrays["opt_state"]["n"]) == (3, 13)
     train(run, 2)
@@ -130,77 +134,79 @@ def test_a_half_done_epoch_is_taken_up(open_journal):
 
 def test_a_first_epoch_half_done_is_taken_up(open_journal):
     run = open_journal()
-    run.add_partial(1, {}, arrays(11))
+    run.save_partial(1, {}, arrays(11))
     run = open_journal()
     assert (run.records, run.step, run.arrays["opt_state"]["n"]) == ([], 1, 11)
-
-
-def test_a_half_done_epoch_can_be_forgotten(open_journal):
-    run = open_journal()
-    train(run, 1)
-    run.add_partial(2, {"images": [4]}, arrays(12))
-    run = open_journal()
-    run.forget_partial_epoch(TARGET)
-    assert (run.step, run.losses, run.arrays["opt_state"]["n"]) == (0, {}, 1)
-    assert open_journal().step == 0
 
 
 def test_a_half_done_epoch_of_another_past_or_damaged_does_not_count(open_journal, tmp_path):
     run = open_journal()
     train(run, 1, 2)
-    run.add_partial(2, {"images": [4]}, arrays(13))
+    run.save_partial(2, {"images": [4]}, arrays(13))
     (tmp_path / "fold_1" / "2" / "progress" / "metadata").write_text("{")
     run = open_journal()  # epoch 2 is gone, so a half of epoch 3 is of no use
     assert (len(run.records), run.step, run.arrays["opt_state"]["n"]) == (1, 0, 1)
-    run.clean_up(keep=2)
-    run.add_partial(1, {"images": [4]}, arrays(12))
+    run.save_partial(1, {"images": [4]}, arrays(12))
     next((tmp_path / "fold_1" / "interrupted").glob("*/progress/metadata")).write_text("{")
     assert open_journal().step == 0
 
 
 def test_a_vanished_folder_is_named(open_journal, tmp_path):
     run = open_journal()
-    run.add(record(1))
     (tmp_path / "config.json").unlink()
     with pytest.raises(workdir.WorkdirError, match=f"{tmp_path} has vanished"):
-        run.save(arrays(1), keep=2)
+        train(run, 1)
     with pytest.raises(workdir.WorkdirError, match="has vanished"):
-        run.add_partial(1, {}, arrays(1))
+        run.save_partial(1, {}, arrays(1))
 
 
 def test_tensorboard_shows_every_epoch_once_whatever_a_kill_left(open_journal, tmp_path):
     run = open_journal()
     train(run, 1)
-    run.add(record(2, 0.1))  # killed after the events and before the checkpoint
+    run.save(record(2), arrays(2), 2)  # killed before the events
     run = open_journal()
-    train(run, 2, 3)
+    run.show_epoch()  # as the trainer does when it goes on
+    train(run, 3, accuracy=0.2)  # killed after them
     run = open_journal()
-    run.add(record(4, 0.2))  # and again
+    run.show_epoch()
+    train(run, 4)
     run.close()
-    train(open_journal(), 4)
-    assert scalars(tmp_path) == [(1, 0.5), (2, 0.5), (3, 0.5), (4, 0.5)]
+    assert scalars(tmp_path) == [(1, 0.5), (2, 0.5), (3, pytest.approx(0.2)), (4, 0.5)]
     assert [step for step, _ in scalars(tmp_path, "valid/f1/cat")] == [1, 2, 3, 4]
 
 
-def test_tensorboard_reads_on_after_an_event_file_that_is_cut_short(open_journal, tmp_path):
+def test_tensorboard_keeps_the_epoch_before_one_that_was_stopped_politely(open_journal, tmp_path):
     run = open_journal()
     train(run, 1)
-    run.add(record(2))
+    run.save_partial(2, {}, arrays(1))
+    run = open_journal()
+    train(run, 2)  # going on, the trainer shows no epoch but those it ends
+    run.close()
+    assert scalars(tmp_path) == [(1, 0.5), (2, 0.5)]
+
+
+def test_tensorboard_reads_on_after_an_event_file_that_is_cut_short(open_journal, tmp_path):
+    train(open_journal(), 1, 2)
     (events,) = (tmp_path / "tensorboard" / "fold_1").glob("events*")
     events.write_bytes(events.read_bytes()[:-10])  # killed amid a write
-    train(open_journal(), 2, 3)
+    run = open_journal()
+    run.show_epoch()
+    train(run, 3)
     assert [step for step, _ in scalars(tmp_path)] == [1, 2, 3]
 
 
+def autoencode(images: np.ndarray):
+    """Stands for the CAE: codes of four numbers, and the images themselves."""
+    return np.zeros((len(images), 2, 2, 1)), images
+
+
 def test_settings_and_codes_are_shown_once_when_written_twice(open_journal, tmp_path):
-    images = np.zeros((10, 32, 32, 3), np.uint8)
-    run = open_journal()
+    train(open_journal(), 1)
     for _ in range(2):
-        run.add(record(1))
-        run.show_settings({"seed": 0, "cnn.block_sizes": ((3, 4, True),)})
-        run.show_codes(np.zeros((10, 2, 2, 1)), images, np.arange(10))
-        run.close()
         run = open_journal()
+        run.show_settings({"seed": 0, "cnn.block_sizes": ((3, 4, True),)})
+        run.show_codes(autoencode)
+        run.close()
     assert scalars(tmp_path, "final/accuracy") == [(1, 0.5)]
     folder = tmp_path / "tensorboard" / "fold_1"
     assert (folder / "projector_config.pbtxt").read_text().count("embeddings") == 1
@@ -209,39 +215,87 @@ def test_settings_and_codes_are_shown_once_when_written_twice(open_journal, tmp_
 
 
 def test_pictures_are_files_and_on_the_board(open_journal, tmp_path):
-    png = figures.confusion_matrix(np.eye(10), NAMES)
     run = open_journal()
-    run.picture("reconstruction", png, epoch=3)
+    train(run, 1, 2, 3)
+    run.show_reconstructions(autoencode)
     reader = event_accumulator.EventAccumulator(str(tmp_path / "tensorboard" / "fold_1"))
     reader.Reload()
     assert [event.step for event in reader.Images("reconstruction")] == [3]
-    assert (run.pictures / "reconstruction-epoch-0003.png").read_bytes() == png
+    picture = Image.open(run.pictures / "reconstruction-epoch-0003.png")
+    (on_the_board,) = reader.Images("reconstruction")
+    assert picture.size == (on_the_board.width, on_the_board.height)
 
 
-def test_a_process_that_does_not_write_saves_checkpoints_only(open_journal, tmp_path):
-    run = journal.Journal(open_journal().split, epath.Path(tmp_path), NAMES)
+def test_a_process_that_does_not_write_takes_records_in_and_leaves_nothing(tmp_path):
+    (tmp_path / "config.json").write_text("{}")
+    run = new_journal(tmp_path)
+    run.restore(TARGET)  # and no start
     train(run, 1)
-    run.picture("reconstruction", b"", 1)
+    run.save_partial(1, {}, arrays(1))
+    run.show_reconstructions(autoencode)
+    run.show_codes(autoencode)
     run.show_settings({})
     run.finish()
-    assert {path.name for path in tmp_path.iterdir()} == {"config.json", "fold_1"}
+    assert run.records == [record(1)]
+    assert {path.name for path in tmp_path.iterdir()} == {"config.json"}
 
 
-def test_the_final_pictures_are_drawn_once_and_anew_after_more_epochs(open_journal):
+def test_another_process_reads_the_records_that_are_saved(open_journal, tmp_path):
+    other = new_journal(tmp_path)
+    other.reread()
+    assert other.records == []
+    run = open_journal()
+    train(run, 1, 2)
+    other.reread()
+    assert other.records == run.records == [record(1), record(2)]
+    (tmp_path / "fold_1" / "2" / "progress" / "metadata").write_text("{")  # just being replaced
+    other.reread()
+    assert len(other.records) == 2
+
+
+def test_what_cannot_be_shown_is_a_warning(open_journal, caplog):
+    run = open_journal()
+    with run.showing():
+        raise OSError(28, "No space left on device")
+    assert "fold_1: cannot be shown in full: [Errno 28] No space left on device" in caplog.text
+    with pytest.raises(KeyboardInterrupt), run.showing():
+        raise KeyboardInterrupt
+
+
+def test_the_final_pictures_say_that_a_run_is_complete_until_it_goes_on(open_journal):
     run = open_journal()
     train(run, 1)
+    assert not run.is_complete()
     run.finish()
     curves = run.pictures / "learning_curves.png"
     first = curves.read_bytes()
-    assert (run.pictures / "confusion_matrix.png").exists()
+    assert (run.pictures / "confusion_matrix.png").exists() and open_journal().is_complete()
     run = open_journal()
-    curves.write_bytes(b"kept")
-    run.finish()
-    assert curves.read_bytes() == b"kept"
     train(run, 2)
-    assert not curves.exists()
+    assert not run.is_complete()  # it was to be shorter
     run.finish()
-    assert curves.read_bytes() not in (first, b"kept")
+    assert curves.read_bytes() != first
+
+
+def test_runs_that_end_at_the_same_time_draw_what_each_draws_alone(tmp_path):
+    (tmp_path / "config.json").write_text("{}")
+    runs = [new_journal(tmp_path, f"fold_{number}") for number in range(1, 9)]
+    for run in runs:
+        run.start(2)
+        train(run, 1)
+    runs[0].finish()
+    alone = [path.read_bytes() for path in sorted(runs[0].pictures.iterdir())]
+    with concurrent.futures.ThreadPoolExecutor(len(runs)) as pool:
+        list(pool.map(journal.Journal.finish, runs))
+    for run in runs:
+        assert [path.read_bytes() for path in sorted(run.pictures.iterdir())] == alone
+
+
+def test_an_epoch_visits_so_many_images_of_each_class(tmp_path):
+    expanded = np.concatenate([np.flatnonzero(DATA.labels == 3)] * 2)
+    split = sampling.Split("fold_1", 1, np.arange(3), expanded, np.arange(3))
+    counts = journal.Journal(epath.Path(tmp_path), split, DATA).visited_counts
+    assert counts.tolist() == [0, 0, 0, 8, 0, 0, 0, 0, 0, 0]  # 3 to train on, 1 to test, twice
 
 
 def test_records_are_plain_json(open_journal, tmp_path):

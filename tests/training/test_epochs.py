@@ -1,7 +1,6 @@
 """Tests of caecnn_jax.training.epochs."""
 
 import functools
-import logging
 
 import jax
 import jax.numpy as jnp
@@ -11,12 +10,12 @@ from builders import tiny_config
 
 from caecnn_jax.data import augment, sampling
 from caecnn_jax.networks import models
-from caecnn_jax.training import epochs, steps
-from caecnn_jax.training.group import Group
+from caecnn_jax.training import devices, epochs, steps
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 
 KEY = jax.random.key(3)
+PIPELINE = epochs.Pipeline((32, 32, 3), augment.CIFAR10, augment.Settings(max_shift=2))
 
 
 def new_state(kind="mixed", **changes):
@@ -27,7 +26,7 @@ def new_state(kind="mixed", **changes):
 @pytest.fixture(scope="module")
 def data():
     rng = np.random.default_rng(0)
-    images = rng.integers(0, 256, (30, 32, 32, 3), np.uint8)
+    images = rng.integers(0, 256, (30, 32 * 32 * 3), np.uint8)
     return {"image": jnp.asarray(images), "label": jnp.asarray(rng.integers(0, 10, 30), jnp.int32)}
 
 
@@ -84,8 +83,11 @@ def test_random_streams_differ_in_each_coordinate_and_repeat():
 
 def train(state, data, order, mask, start, lr_factor=1.0):
     factors = {part: np.full(len(order), lr_factor, np.float32) for part in state.params}
-    aug = augment.Settings(max_shift=2)
-    return epochs.train_chunk(state, data, order, mask, KEY, start, factors, joint=True, aug=aug)
+    return epochs.train_chunk(
+        *(state, data, order, mask, KEY, start, steps.Moment(factors)),
+        joint=True,
+        pipeline=PIPELINE,
+    )
 
 
 def test_a_chunk_of_three_steps_equals_three_single_steps(data):
@@ -145,8 +147,10 @@ def test_a_step_at_a_rate_of_zero_moves_only_averages_and_moments(data, stepped)
 
 def test_an_evaluation_counts_each_image_once(data, stepped):
     state = jax.tree.map(jnp.array, stepped)
-    whole = epochs.eval_chunk(state, data, *batches(7, 1, 8), joint=True)
-    parts = epochs.eval_chunk(state, data, *batches(7, 2, 4), joint=True)
+    evaluate = functools.partial(
+        epochs.eval_chunk, state.model, state.variables, data, joint=True, pipeline=PIPELINE
+    )
+    whole, parts = evaluate(*batches(7, 1, 8)), evaluate(*batches(7, 2, 4))
     labels = np.bincount(data["label"][5:12], minlength=10)
     for metrics, images in ((whole, [7]), (parts, [4, 3])):
         assert metrics["images"].tolist() == images
@@ -157,18 +161,91 @@ def test_an_evaluation_counts_each_image_once(data, stepped):
         np.testing.assert_allclose(whole[name][0], mean, rtol=1e-5)
 
 
-def test_runs_of_different_length_share_one_compiled_program(tiny_data, caplog):
-    config = tiny_config("cae", batch_size=8, use_aug=False, steps_per_call=2)
-    compilations = []
+@pytest.fixture(scope="module")
+def place(tiny_data):
+    """The tiny images on the first device, not augmented."""
+    (mesh, *_) = devices.lanes(0).meshes
+    return epochs.place(tiny_config("cae", use_aug=False), tiny_data, mesh)
+
+
+@pytest.mark.parametrize(
+    ("num_images", "batch_size", "limit", "shape", "per_call"),
+    [
+        (40, 8, 2, (6, 8), 2),  # 5 steps in calls of 2
+        (40, 8, 100, (5, 8), 5),
+        (3, 8, 0, (1, 8), 1),  # fewer images than a batch
+        (130, 1, 0, (136, 1), 8),  # 130 steps by what suits a CPU
+    ],
+)
+def test_an_order_is_dealt_out_in_whole_calls(
+    place, num_images, batch_size, limit, shape, per_call
+):
+    indices = np.arange(7, 7 + num_images)
+    order = place.order(indices, batch_size, limit)
+    assert (order.indices.shape, order.per_call) == (shape, per_call)
+    assert order.num_steps == shape[0]
+    assert np.asarray(order.indices)[np.asarray(order.mask)].tolist() == indices.tolist()
+
+
+def test_a_batch_is_made_of_the_bytes_at_its_indices(place, tiny_data):
+    indices, mask = jnp.array([9, 3]), jnp.array([True, False])
+    batch = place.pipeline.batch(place.data, indices, mask, None, jnp.float32)
+    pixels = tiny_data.images[[9, 3]] / 255
+    expected = (pixels - np.array([0.4914, 0.4822, 0.4465])) / np.array([0.247, 0.243, 0.261])
+    np.testing.assert_allclose(batch["image"], expected, atol=1e-5)
+    assert batch["label"].tolist() == tiny_data.labels[[9, 3]].tolist()
+    assert_equal(batch["mask"], mask)
+
+
+def test_only_a_key_augments_a_batch(place):
+    augmenting = place.pipeline._replace(aug=augment.Settings())
+    given = (place.data, jnp.arange(8), jnp.ones(8, bool))
+    plain = place.pipeline.batch(*given, None, jnp.float32)["image"]
+    for pipeline, key, same in (
+        (augmenting, None, True),  # an evaluation
+        (place.pipeline, KEY, True),  # use_aug=False
+        (augmenting, KEY, False),
+    ):
+        images = pipeline.batch(*given, key, jnp.float32)["image"]
+        assert np.array_equal(images, plain) == same
+
+
+def test_runs_of_different_length_share_one_compiled_program(place, compilations):
     for num_images, last_step in ((40, 6), (23, 4), (64, 8)):
-        split = sampling.Split("fold_1", 1, *[np.arange(num_images)] * 3)
-        group = Group(config, [split], tiny_data)
-        group.put_state(group.new_arrays())
-        with jax.log_compiles(), caplog.at_level(logging.WARNING):
-            steps_done = [done for done, _ in group.train_epoch(1, [True], joint=True)]
-        assert steps_done == [*range(2, last_step + 1, 2)]
-        messages = [record.getMessage() for record in caplog.records]
-        of_train = ["Finished XLA compilation of jit(run)" in message for message in messages]
-        compilations.append(sum(of_train))
-        caplog.clear()
-    assert compilations == [1, 0, 0]
+        order = epochs.shuffled(place.order(np.arange(num_images), 8, 2), KEY)
+        moment = steps.Moment({"cae": np.ones(order.num_steps, np.float32)})
+        state = devices.put(place.mesh, host(new_state("cae")))
+        given = (state, place.data, order, KEY, moment)
+        calls = epochs.train(*given, joint=True, pipeline=place.pipeline)
+        assert [done for _, done, _ in calls] == [*range(2, last_step + 1, 2)]
+    assert compilations.count("jit(_train_chunk)") == 1
+
+
+def test_an_epoch_taken_up_in_its_middle_ends_as_a_whole_one(place):
+    order = place.order(np.arange(40), 8, 2)
+    moment = steps.Moment({"cae": np.ones(order.num_steps, np.float32)})
+    go = functools.partial(epochs.train, joint=True, pipeline=place.pipeline)
+    given = (place.data, order, KEY, moment)
+    *_, (whole, _, _) = go(new_state("cae"), *given)
+    (half, step, _), *_ = [
+        (host(state), step, metrics) for state, step, metrics in go(new_state("cae"), *given)
+    ]
+    *_, (resumed, last, _) = go(jax.tree.map(jnp.array, half), *given, first_step=step)
+    assert (step, last) == (2, 6)
+    assert_equal(host(resumed), host(whole))
+
+
+def test_an_evaluation_of_an_order_counts_each_image_once(place, tiny_data):
+    state = new_state("cnn")
+    indices = np.arange(3, 50)
+    calls = epochs.evaluate(
+        state.model,
+        state.variables,
+        place.data,
+        place.order(indices, 8, 2),
+        joint=True,
+        pipeline=place.pipeline,
+    )
+    confusion = sum(np.asarray(call["confusion"]).sum(axis=0) for call in calls)
+    labels = np.bincount(tiny_data.labels[indices], minlength=10)
+    assert np.array_equal(confusion.sum(axis=1), labels)

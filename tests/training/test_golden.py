@@ -1,4 +1,4 @@
-"""The steps against numbers of the reference program, in tests/data (its README explains them)."""
+"""The steps against numbers of the reference program, in golden/ (its README explains them)."""
 
 import json
 import pathlib
@@ -33,7 +33,7 @@ class Golden(NamedTuple):
         }
 
     def batch(self, step, dtype):
-        images = (self.arrays["images"][step] / 255 - augment.MEAN) / augment.STD
+        images = (self.arrays["images"][step] / 255 - augment.CIFAR10.mean) / augment.CIFAR10.std
         labels = self.arrays["labels"][step].astype(np.int32)
         return {"image": images.astype(dtype), "label": labels}
 

@@ -120,68 +120,96 @@ def test_a_masked_partial_batch_equals_the_smaller_batch():
         assert max_difference(masked.params, state.params) > 1e-3  # the counter-check: it trained
 
 
-def test_the_losses_are_the_mean_squared_error_and_the_mean_cross_entropy():
-    rng = np.random.default_rng(0)
-    batch = make_batch(4)
-    outputs = models.Outputs(
+def random_outputs(seed=0):
+    """Reconstructions and logits of four images, as networks might give them."""
+    rng = np.random.default_rng(seed)
+    return models.Outputs(
         reconstruction=jnp.asarray(rng.normal(size=(4, 32, 32, 3)).astype(np.float32)),
         logits=jnp.asarray(rng.normal(size=(4, 10)).astype(np.float32)),
     )
-    mask = jnp.array([True, False, True, True])
-    total, metrics = steps.losses(outputs, batch, mask)
+
+
+def cross_entropies(logits, labels):
+    """-log of the softmax at each label, by its definition."""
+    exponentials = np.exp(np.asarray(logits, np.float64))
+    probabilities = exponentials / exponentials.sum(axis=1, keepdims=True)
+    return -np.log(probabilities[np.arange(len(labels)), labels])
+
+
+def test_the_losses_are_the_mean_squared_error_and_the_mean_cross_entropy():
+    batch, outputs = make_batch(4), random_outputs()
+    metrics = steps.losses(outputs, batch, jnp.array([True, False, True, True]))
     kept = [0, 2, 3]
     squared = np.mean((np.asarray(outputs.reconstruction) - batch["image"])[kept] ** 2)
-    exponentials = np.exp(np.asarray(outputs.logits))
-    probabilities = exponentials / exponentials.sum(axis=1, keepdims=True)
-    entropy = -np.mean([np.log(probabilities[i, batch["label"][i]]) for i in kept])
+    entropy = cross_entropies(outputs.logits, batch["label"])[kept].mean()
     assert float(metrics["loss_cae"]) == pytest.approx(squared, rel=1e-5)
     assert float(metrics["loss_cnn"]) == pytest.approx(entropy, rel=1e-5)
-    assert float(total) == pytest.approx(squared + entropy, rel=1e-5)  # unweighted
 
 
-def test_the_reconstructions_weight_changes_what_is_minimised_and_not_what_is_reported():
-    rng = np.random.default_rng(0)
-    batch, mask = make_batch(4), jnp.ones(4, bool)
-    outputs = models.Outputs(
-        reconstruction=jnp.asarray(rng.normal(size=(4, 32, 32, 3)).astype(np.float32)),
-        logits=jnp.asarray(rng.normal(size=(4, 10)).astype(np.float32)),
-    )
-    _, plain = steps.losses(outputs, batch, mask)
-    total, metrics = steps.losses(outputs, batch, mask, steps.Objective(0.25))
-    assert_equal(metrics, plain)
-    expected = 0.25 * float(plain["loss_cae"]) + float(plain["loss_cnn"])
-    assert float(total) == pytest.approx(expected, rel=1e-6)
+@pytest.mark.parametrize(
+    ("absent", "total"), [((), 0.25 * 8 + 2), (("logits",), 0.25 * 8), (("reconstruction",), 2)]
+)
+def test_what_is_minimised_is_the_weighted_sum_of_the_losses_that_there_are(absent, total):
+    outputs = random_outputs().replace(**dict.fromkeys(absent))
+    losses = {"loss_cae": jnp.float32(8), "loss_cnn": jnp.float32(2)}
+    recipe = steps.Recipe(optimizers=(), reconstruction_weight=0.25)
+    assert float(steps.objective(outputs, losses, recipe)) == total
 
 
-def test_logit_adjustment_adds_the_log_of_each_class_share_in_training_alone():
-    config = tiny_config("cnn")
-    config.cnn.logit_adjustment = 2.0
-    config.train_data_regulation = {"bird": 2500, "deer": 1000}
-    objective = steps.make_objective(config)
-    counts = np.full(10, 5000.0)
-    counts[2], counts[4] = 2500, 1000  # bird, deer
-    np.testing.assert_allclose(objective.logit_offsets, 2 * np.log(counts / counts.sum()))
-    batch, mask = make_batch(4), jnp.ones(4, bool)
-    logits = jnp.asarray(np.random.default_rng(0).normal(size=(4, 10)).astype(np.float32))
-    _, adjusted = steps.losses(models.Outputs(logits=logits), batch, mask, objective)
-    moved = models.Outputs(logits=logits + jnp.array(objective.logit_offsets)[None])
-    _, expected = steps.losses(moved, batch, mask)
-    assert float(adjusted["loss_cnn"]) == pytest.approx(float(expected["loss_cnn"]), rel=1e-6)
-    # Off by default; and a step trains on it, while evaluation does not know it.
-    assert steps.make_objective(tiny_config("cnn")) == steps.PLAIN_SUM
-    state = new_state("cnn")
-    _, plain = steps.train_step(state, batch)
-    adjusting = state.replace(objective=objective)
-    _, metrics = steps.train_step(adjusting, batch)
-    assert abs(float(metrics["loss_cnn"]) - float(plain["loss_cnn"])) > 1e-3
-    assert_equal(steps.eval_step(adjusting, batch).logits, steps.eval_step(state, batch).logits)
+def test_the_reconstructions_weight_scales_the_decoders_gradient_and_not_the_loss():
+    """Seen in Adam's first moment, which with beta 0 is the gradient."""
+    batch = make_batch(4)
+    state = new_state("mixed")
+    plain, metrics = steps.train_step(state, batch)
+    lighter = state.replace(recipe=state.recipe._replace(reconstruction_weight=0.25))
+    weighted, same_metrics = steps.train_step(lighter, batch)
+    assert_equal(same_metrics, metrics)
+    of_decoder = [one.opt_state["cae"][0].mu["decoder"] for one in (plain, weighted)]
+    quarter = jax.tree.map(lambda gradient: gradient / 4, of_decoder[0])
+    compare = functools.partial(np.testing.assert_allclose, rtol=1e-3, atol=1e-6)
+    jax.tree.map(compare, of_decoder[1], quarter)
+
+
+def test_logit_adjustment_adds_the_log_of_each_class_share_to_the_logits():
+    labels = make_batch(4)["label"]
+    logits = np.random.default_rng(0).normal(size=(4, 10)).astype(np.float32)
+    counts = np.array([50, 50, 25, 50, 10, 50, 50, 50, 50, 115])
+    adjusted = steps.classification(logits, labels, counts, 2.0)
+    expected = cross_entropies(logits + 2 * np.log(counts / 500), labels)
+    np.testing.assert_allclose(adjusted, expected, rtol=1e-5)
+    plain = steps.classification(logits, labels, counts, 0.0)
+    np.testing.assert_allclose(plain, cross_entropies(logits, labels), rtol=1e-5)
+
+
+def test_logit_adjustment_is_of_training_alone():
+    """A step trains on it, by the counts of its state; evaluation does not know it."""
+    batch, counts = make_batch(4), np.array([9, 9, 1, 9, 9, 9, 9, 9, 9, 9])
+    config = tiny_config("cnn", cnn={"logit_adjustment": 2.0})
+    model, key = models.from_config(config), jax.random.key(0)
+    state = steps.create_state(model, config, key, class_counts=counts)
+    logits = model.apply(
+        state.variables, batch["image"], train=True, mask=np.ones(4, bool), mutable="batch_stats"
+    )[0].logits
+    _, metrics = steps.train_step(state, batch)
+    expected = cross_entropies(logits + 2 * np.log(counts / counts.sum()), batch["label"]).mean()
+    assert float(metrics["loss_cnn"]) == pytest.approx(expected, rel=1e-4)
+    plain = new_state("cnn")
+    assert plain.recipe.logit_adjustment == 0.0
+    assert_equal(steps.eval_step(state, batch).logits, steps.eval_step(plain, batch).logits)
+
+
+def test_a_step_hands_the_class_counts_on(mixed):
+    counts = jnp.arange(1, 11)
+    state, _ = steps.train_step(mixed.replace(class_counts=counts), make_batch(4))
+    assert_equal(state.class_counts, counts)
+    assert "class_counts" not in state.arrays  # they follow from the data
 
 
 def test_rate_factors_scale_each_parts_move(mixed):
     batch = make_batch(4)
     whole, _ = steps.train_step(mixed, batch)
     factors = {"cae": jnp.float32(0.5), "cnn": jnp.float32(0.0)}
-    part, _ = steps.train_step(mixed, batch, lr_factors=factors)
+    part, _ = steps.train_step(mixed, batch, moment=steps.Moment(factors))
     assert_equal(part.params["cnn"], mixed.params["cnn"])
     assert_equal(part.opt_state, whole.opt_state)
     halfway = jax.tree.map(lambda a, b: (a + b) / 2, mixed.params["cae"], whole.params["cae"])
@@ -205,11 +233,12 @@ def test_evaluation_leaves_out_what_is_absent_or_not_run(mixed):
 def test_each_part_has_its_own_adam():
     config = tiny_config("mixed")
     config.cae.opt.lr, config.cnn.opt.betas = 0.5, (0.5, 0.9)
-    assert set(steps.make_optimizers(config)) == {"cae", "cnn"}
+    optimizers = dict(steps.make_recipe(config).optimizers)
+    assert set(optimizers) == {"cae", "cnn"}
     gradient = jnp.array([0.25, -4.0])
 
     def two_steps(part):
-        optimizer = steps.make_optimizers(config)[part]
+        optimizer = optimizers[part].transformation()
         state = optimizer.init(jnp.zeros(2))
         moves = []
         for scale in (1.0, 3.0):
@@ -230,9 +259,24 @@ def test_a_learning_rate_may_be_a_large_whole_number():
     config = tiny_config("cae")
     with config.ignore_type():
         config.cae.opt.lr = 2**40
-    optimizer = steps.make_optimizers(config)["cae"]
+    ((_, adam),) = steps.make_recipe(config).optimizers
+    optimizer = adam.transformation()
     move, _ = optimizer.update(jnp.ones(2), optimizer.init(jnp.zeros(2)))
     np.testing.assert_allclose(move, [-(2.0**40)] * 2, rtol=1e-5)
+
+
+def test_a_recipe_is_numbers_that_compare_by_value():
+    """What jit takes as static must not compile anew for each run of a config."""
+    one, same = steps.make_recipe(tiny_config("mixed")), steps.make_recipe(tiny_config("mixed"))
+    assert one == same and hash(one) == hash(same)
+    assert one != steps.make_recipe(tiny_config("mixed", cae={"loss_weight": 0.5}))
+
+
+def test_what_is_saved_of_a_state_restores_it(mixed):
+    arrays = jax.device_get(mixed.arrays)
+    assert set(arrays) == {"variables", "opt_state"}
+    restored = steps.restore_state(mixed.model, mixed.recipe, arrays, class_counts=None)
+    assert_equal(jax.device_get(restored), jax.device_get(mixed))
 
 
 def test_a_state_can_start_from_given_variables(mixed):
