@@ -8,24 +8,28 @@ import jax
 import numpy as np
 import pytest
 from builders import KINDS, tiny_config
+from etils import epath
 from PIL import Image
 
 from caecnn_jax import config as config_lib
 from caecnn_jax import errors
-from caecnn_jax.data import augment
+from caecnn_jax.data import augment, cifar, dataset
 from caecnn_jax.networks import models
-from caecnn_jax.records import checkpoints
+from caecnn_jax.records import about, checkpoints
 from caecnn_jax.results import predict
 from caecnn_jax.training import steps
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 
 
+ABOUT = dataset.Description("cifar10", cifar.CLASS_NAMES, 32, 3, augment.MEAN, augment.STD, "")
+
+
 def untrained(kind, **changes):
     """A predictor with weights as they are before the first step."""
     config = tiny_config(kind, **changes)
     state = steps.create_state(models.from_config(config), config, jax.random.key(0))
-    return predict.Predictor(config, [jax.device_get(state.variables)])
+    return predict.Predictor(config, ABOUT, [jax.device_get(state.variables)])
 
 
 @pytest.fixture
@@ -93,6 +97,7 @@ def test_a_float64_run_is_used_in_float32_without_x64(tmp_path, images):
     saved = checkpoints.Checkpoints(tmp_path / "test")
     saved.save(1, {"variables": variables}, {"records": []})
     (tmp_path / "config.json").write_text(config_lib.to_json(config))
+    about.write_description(epath.Path(tmp_path), ABOUT)
     model = predict.load(tmp_path)
     assert jax.tree.leaves(model.variables)[0].dtype == np.float32
     assert model.reconstruct(images).shape == images.shape
