@@ -276,6 +276,11 @@ def known(field: str, name: str, names: Iterable[str], complaint: str) -> None:
         raise ConfigError(f"config.{field} {complaint}: {hint}")
 
 
+def check_fields(config: ml_collections.ConfigDict) -> None:
+    """Raises ConfigError where a field by itself cannot be, whatever the networks can take."""
+    _check_fields(SCHEMA, config.to_dict(), "")
+
+
 def _check_fields(schema: dict, fields, prefix: str) -> None:
     _check(isinstance(fields, dict), prefix.rstrip("."), fields, "must be a group of fields")
     for name in fields:

@@ -299,14 +299,14 @@ def test_a_description_is_what_a_finished_run_needs():
 
 def test_the_command_describes_a_folder_and_says_how_to_train(tmp_path, monkeypatch, capsys):
     folder = image_folders.odd(tmp_path / "my data")
-    monkeypatch.setattr(sys, "argv", ["dataset", str(folder), "--image_size=24", "--fit=pad"])
+    monkeypatch.setattr(sys, "argv", ["dataset", str(folder), "--image_size=27", "--fit=pad"])
     assert dataset.main() == 0
     out = capsys.readouterr().out
-    assert "my data: 21 images of 3 classes, 24x24 RGB" in out
+    assert "my data: 21 images of 3 classes, 27x27 RGB" in out
     assert "test images are among the training images too" in out and "broken.png" in out
     assert (
         f"python main.py --config configs/own_images.py '--config.dataset={folder}' "
-        "--config.image_size=24 --config.fit=pad --workdir 'runs/my data'" in out
+        "--config.image_size=27 --config.fit=pad --workdir 'runs/my data'" in out
     )
 
 
