@@ -16,6 +16,7 @@ _OURS = tuple(
     for name in ((_PACKAGE.name, ""), ("configs", ""), ("studies", ""), ("main.py",))
 )
 _FORMAT = "%(asctime)s %(message)s"
+ONLY_IN_FILE = {"only_in_file": True}  # a logging call's `extra`: a terminal leaves it out
 # The file of those runs that this thread trains; threads take it over with their context.
 _CURRENT: contextvars.ContextVar = contextvars.ContextVar("current", default=None)
 
@@ -43,6 +44,7 @@ def to_console(level: str) -> None:
     handler = logging.get_absl_handler()
     handler.setFormatter(std_logging.Formatter(_FORMAT, "%H:%M:%S"))
     handler.addFilter(is_shown)
+    handler.addFilter(lambda record: not getattr(record, "only_in_file", False))
 
 
 class _File(std_logging.FileHandler):

@@ -4,6 +4,7 @@ Each function returns the command's exit code. The imports are inside, so that -
 the command line come at once.
 """
 
+import shlex
 from collections.abc import Mapping, Sequence
 
 import ml_collections
@@ -35,7 +36,8 @@ def after_training(summary: dict, workdir: str) -> int:
     if devices.is_writer() and not page.exists():
         report.write(folder)
     print(f"\n{tables.summary_table(summary)}")
-    print(f"\nreport: {page}\nimages: {folder / 'images'}")
+    print(f"\nlearnt: {tables.summary_sentence(summary)}\nreport: {page}")
+    print(f"next:   python main.py --mode predict --workdir {shlex.quote(workdir)} --images PHOTOS")
     return 0
 
 

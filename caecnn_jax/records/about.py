@@ -4,11 +4,11 @@ import datetime
 import importlib.metadata
 import os
 import platform
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 import jax
 import numpy as np
-from absl import logging
 from etils import epath
 
 from caecnn_jax import config as config_lib
@@ -111,10 +111,41 @@ def train_counts(folder: epath.Path, run: str) -> list[int] | None:
     return list(class_counts[run]["train"].values()) if run in class_counts else None
 
 
-def log_class_counts(class_counts: dict) -> None:
-    """One line for each split: its name, its images, and how many each class has."""
-    for run, parts in class_counts.items():
-        tables = parts if isinstance(next(iter(parts.values())), dict) else {"": parts}
-        for part, table in tables.items():
-            line = " ".join(f"{name} {count}" for name, count in table.items())
-            logging.info("%s %s: %d images: %s", run, part, sum(table.values()), line)
+def split_table(class_counts: Mapping[str, Any]) -> list[str]:
+    """Lines of one table: a row a class, a column a split; the folds share their columns.
+
+    "visited" are the images of an epoch, those drawn again included. Of many classes only the
+    largest and the smallest stand in it.
+    """
+    everything, names = class_counts["all"], list(class_counts["all"]["train"])
+    folds = [parts for name, parts in class_counts.items() if name.startswith("fold_")]
+    tests = [class_counts[name] for name in (sampling.TEST,) if name in class_counts]
+    columns = [
+        ("all: train", [everything["train"]]),
+        ("test", [everything["test"]]),
+        ("kept", [class_counts["regulated"]]),
+    ]
+    for title, runs in (("fold", folds), ("run test", tests)):
+        if runs:
+            columns.append((f"{title}: train", [parts["train"] for parts in runs]))
+            columns.append(("visited", [parts["expanded"] for parts in runs]))
+            columns.append(("valid", [parts["valid"] for parts in runs]))
+    if len(names) > dataset.LISTED_CLASSES:
+        names.sort(key=lambda name: -class_counts["regulated"][name])
+        names = [*names[:5], *names[-5:]]
+    rows = {name: [_range(part[name] for part in parts) for _, parts in columns] for name in names}
+    rows["all"] = [_range(sum(part.values()) for part in parts) for _, parts in columns]
+    headings = [heading for heading, _ in columns]
+    width = min(max(map(len, ("class", *rows))), 20)
+    widths = [max(map(len, column)) for column in zip(headings, *rows.values(), strict=True)]
+    lines = [["class", *headings], *([name, *row] for name, row in rows.items())]
+    return [
+        "  ".join([first[:width].ljust(width), *map(str.rjust, cells, widths)])
+        for first, *cells in lines
+    ]
+
+
+def _range(values: Iterable[int]) -> str:
+    """One number, or the smallest and the largest of several."""
+    low, high = min(values := list(values)), max(values)
+    return f"{low:,}" if low == high else f"{low:,}-{high:,}"

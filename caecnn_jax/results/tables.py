@@ -44,6 +44,24 @@ def summary_table(summary: Mapping) -> str:
     )
 
 
+def summary_sentence(summary: Mapping) -> str:
+    """What was learnt, in one line: accuracy, or the error of a CAE alone, and the worst class."""
+    cv, test, parts = summary["cv"], summary["test"], []
+    by_accuracy = (test or cv["mean"])["accuracy"] is not None
+    name, words = ("accuracy", "accuracy") if by_accuracy else ("loss_cae", "reconstruction error")
+    if cv:
+        mean, std = cv["mean"][name], cv["std"][name]
+        parts.append(f"{mean:.4f} ± {std:.4f} over {len(cv['folds'])} folds")
+    if test:
+        parts.append(f"{test[name]:.4f} on the test set")
+    sentence = f"{words} {', '.join(parts)}"
+    if by_accuracy:
+        f1 = {one: row["f1"] for one, row in (test or cv["mean"])["per_class"].items()}
+        worst = min(f1, key=f1.get)
+        sentence += f"; worst class {worst}, F1 {f1[worst]:.4f}"
+    return sentence
+
+
 def _figures(result: Mapping) -> dict[str, float]:
     """What a result has of figures, by name, and by group and name."""
     figures = {name: result[name] for name in metrics.FIGURES}

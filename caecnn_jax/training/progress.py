@@ -3,6 +3,7 @@
 import datetime
 import sys
 import threading
+import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -12,9 +13,13 @@ import tqdm
 from absl import logging
 from etils import epath
 
+from caecnn_jax import logs
 from caecnn_jax.records import workdir
 from caecnn_jax.records.journal import Journal
 from caecnn_jax.training import early_stopping
+
+# Where what is logged goes to a file or a pipe, as on a cluster: train.log has every line.
+LINES_OF_A_RUN, SECONDS_BETWEEN_LINES = 5, 60
 
 
 def has_ended(journal: Journal, config: ml_collections.ConfigDict) -> bool:
@@ -40,6 +45,7 @@ class Progress:
         self._at_once, self._writes = at_once, writes
         self._title, self._on_epoch = title and f"{title} ", on_epoch
         self._lock = threading.Lock()
+        self._shown = time.monotonic()  # when a line was last shown
 
     def write_history(self) -> None:
         """Writes history.jsonl anew, run by run."""
@@ -49,27 +55,40 @@ class Progress:
                 workdir.write_history(self._folder, records)
 
     def log(self, record: Mapping[str, Any]) -> None:
-        """An epoch's line."""
+        """An epoch's line, a column a figure: losses are training's / validation's."""
         figures = [
-            f"{part} {name} {value:.4f}"
-            for part in ("train", "valid")
-            for name, value in record[part].items()
-            if value is not None
+            f"{part} {_cell(record['train'][name])}/{_cell(record['valid'][name])}"
+            for part, name in (("cae", "loss_cae"), ("cnn", "loss_cnn"))
+            if self._config[f"use_{part}"]
         ]
+        if self._config.use_cnn:
+            figures.append(f"accuracy {_cell(record['valid']['accuracy'], digits=4)}")
+        epochs = f"{record['epoch']:>{len(str(self._config.num_epoch))}}/{self._config.num_epoch}"
         logging.info(
-            "%s%s epoch %d/%d %s: %s; %.0f images/s, %.1f s, about %s left",
+            "%s%-6s %s %-6s  %s  %s left",
             self._title,
             record["run"],
-            record["epoch"],
-            self._config.num_epoch,
+            epochs,
             record["phase"],
-            ", ".join(figures),
-            record["images_per_second"],
-            record["seconds"],
+            "  ".join(figures),
             as_time(self._seconds_left()),
+            extra=None if self._is_due(record) else logs.ONLY_IN_FILE,
         )
         if self._on_epoch is not None:
             self._on_epoch(record)
+
+    def _is_due(self, record: Mapping[str, Any]) -> bool:
+        """Whether a terminal shows the epoch: one that keeps no lines shows few of a run."""
+        every, now = -(-self._config.num_epoch // LINES_OF_A_RUN), time.monotonic()
+        due = (
+            (sys.stderr is not None and sys.stderr.isatty())
+            or record["epoch"] == 1
+            or record["epoch"] % every == 0
+            or now - self._shown > SECONDS_BETWEEN_LINES
+        )
+        if due:
+            self._shown = now
+        return due
 
     def bar(self, journal: Journal, *, joint: bool, first_step: int, num_steps: int) -> tqdm.tqdm:
         """A bar over the steps of the run's next epoch, which its end takes away."""
@@ -122,3 +141,8 @@ def is_joint(epoch: int, config: ml_collections.ConfigDict) -> bool:
 def as_time(seconds: float) -> str:
     """Hours, minutes and seconds: 1:02:03."""
     return str(datetime.timedelta(seconds=round(seconds)))
+
+
+def _cell(value: float | None, digits: int = 3) -> str:
+    """A figure, or as wide a dash where there is none."""
+    return f"{'-':>{digits + 2}}" if value is None else f"{value:.{digits}f}"

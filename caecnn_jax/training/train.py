@@ -120,7 +120,7 @@ def train_runs(
         logging.warning(sentence)
     statistics = statistics_of(config, data, kept)
     described = about.describe(data, kept, splits)
-    _write_about(folder, dataset.description(data, *statistics), described)
+    _write_about(folder, data, statistics, described)
     channels = data.images.shape[-1]
     model = models.from_config(config, num_classes=len(data.class_names), channels=channels)
     journals = [
@@ -259,10 +259,15 @@ def wait_for_others(
 
 
 def _write_about(
-    folder: epath.Path, description: dataset.Description, described: dict[str, Any]
+    folder: epath.Path,
+    data: dataset.Dataset,
+    statistics: augment.Statistics,
+    described: dict[str, Any],
 ) -> None:
     """Logs and writes what the runs are about; raises WorkdirError where they were about others."""
-    about.log_class_counts(described["class_counts"])
+    description = dataset.description(data, *statistics)
+    table = about.split_table(described["class_counts"])
+    logging.info("%s: images of each class\n%s", data.name, "\n".join([*table, *data.notes]))
     if (folder / "run.json").exists():
         about.check_same(folder, description)
         described["started"] = workdir_lib.read_json(folder / "run.json")["started"]

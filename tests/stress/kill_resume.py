@@ -62,11 +62,12 @@ def where(workdir: pathlib.Path, text: str) -> str:
     """What a killed session was at, from what it logged (`text`) and what it left."""
     if list(workdir.glob("*/*.orbax-checkpoint-tmp")):
         return "saving a checkpoint"
-    if "images: airplane" not in text:
+    if "images of each class" not in text:
         return "start-up, data"
     if (workdir / "metrics.json").exists():
         return "last files"
-    epochs = re.findall(r"(fold_\d|test) epoch (\d+)/(\d+)", text)
+    log = (workdir / "train.log").read_text() if (workdir / "train.log").exists() else text
+    epochs = re.findall(r"(fold_\d|test) +(\d+)/(\d+) ", log)
     if not epochs:
         return "restoring, compiling, first epoch"
     run, epoch, last = epochs[-1]
