@@ -29,7 +29,7 @@ OUTPUT = flags.DEFINE_string(
 )
 SAVE = flags.DEFINE_bool("save_reconstructions", False, "predict: a PNG beside each image.")
 RUNS = flags.DEFINE_multi_string(
-    "runs", [], "report: folders to compare; the first is the baseline."
+    "runs", [], "report: folders to compare, or NAME=PATTERN for several seeds; first the baseline."
 )
 USED = {  # the flags of each mode, beside --workdir and --log_level
     "train": ("config", *command_line.MOVED, "distributed"),

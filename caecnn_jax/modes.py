@@ -115,7 +115,7 @@ def report(workdir: str | None, runs: Sequence[str], output: str | None) -> int:
 
     place = workdir_lib.resolve(output or workdir or "comparison")
     if runs:
-        page = compare.write([workdir_lib.resolve(run) for run in runs], place)
+        page = compare.write(runs, place)
     else:
         page = report_lib.write(workdir_lib.resolve(workdir), place)
     print(f"written to {page}")

@@ -47,7 +47,7 @@ def test_every_config_of_the_design_is_there():
 def test_every_config_validates(name, arg):
     config = get_config(name, arg)
     assert config_lib.validate(config) is None
-    if arg == "quick":
+    if arg == "quick" and name != "long_tail":  # which keeps its images and rate
         assert config.is_local and config.num_epoch <= 20
         assert config.cnn.opt.lr == config.cae.opt.lr == 1e-3
         assert config.only_train_cae_until < config.num_epoch
@@ -217,3 +217,31 @@ def test_a_file_that_is_no_json_config_is_a_value_error(tmp_path, content, messa
 def test_from_json_needs_a_file(arg):
     with pytest.raises(ValueError, match="needs a file"):
         from_json.get_config(arg)
+
+
+@pytest.mark.parametrize(
+    ("arg", "type", "factor"),
+    [
+        (None, "exp", 100.0),
+        ("10", "exp", 10.0),
+        ("50:quick", "exp", 50.0),
+        ("step-100", "step", 100.0),
+        ("quick", "exp", 100.0),
+    ],
+)
+def test_the_long_tail_is_the_fields_protocol_and_recipe(arg, type, factor):
+    config = get_config("long_tail", arg)
+    config_lib.validate(config)
+    assert (config.imbalance.type, config.imbalance.factor) == (type, factor)
+    quick = "quick" in (arg or "")
+    assert config.num_epoch == (20 if quick else 200)
+    assert config.lr_milestones == ((16, 18) if quick else (160, 180))
+    opt = config.cnn.opt
+    assert (opt.name, opt.lr, opt.momentum, opt.weight_decay) == ("sgd", 0.1, 0.9, 2e-4)
+    assert not config.train_data_regulation and not config.train_data_expansion
+    assert config.batch_size == 128 and not config.do_cv
+
+
+def test_an_unknown_factor_is_a_value_error():
+    with pytest.raises(ValueError, match="config argument '20'"):
+        get_config("long_tail", "20")

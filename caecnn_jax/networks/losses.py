@@ -163,7 +163,7 @@ def classification(
     )
     if loss.deferred_until:
         weights = jnp.where(joint_epoch > loss.deferred_until, weights, 1)
-    return weights[labels] * error
+    return ops.of_labels(jnp.broadcast_to(weights, logits.shape), labels) * error
 
 
 def mixed_classification(

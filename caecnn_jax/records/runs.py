@@ -11,7 +11,7 @@ from caecnn_jax import errors
 
 SCALARS = ("accuracy", "macro_f1", "loss_cnn", "loss_cae")
 RESULT_FIELDS = {*SCALARS, "epochs", "best_epoch", "confusion_matrix", "per_class"}
-CONFIG_FIELDS = {"use_cnn", "use_cae", "num_epoch", "cnn", "train_data_regulation"}
+CONFIG_FIELDS = {"use_cnn", "use_cae", "num_epoch", "seed", "cnn", "train_data_regulation"}
 RECORD_FIELDS = {"run", "epoch", "phase", "train", "valid", "seconds", "images_per_second"}
 
 Record = Mapping[str, Any]  # a line of history.jsonl

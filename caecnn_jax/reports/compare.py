@@ -1,67 +1,136 @@
 """Comparison of runs on the same data and folds: F1 by class, improvement, paired differences.
 
-The first run is the baseline; a difference is always another run minus the baseline. Writes
-comparison.html and comparison.json.
+An entry is one run, or several of one config under several seeds. The first entry is the baseline;
+a difference is always another entry minus the baseline, under the same seed. Writes comparison.html
+and comparison.json.
 """
 
+import fnmatch
 import json
-import math
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from etils import epath
-from scipy import stats
 
-from caecnn_jax.records import drawing, figures, runs
-from caecnn_jax.reports import report
+from caecnn_jax.records import figures, runs
+from caecnn_jax.records import workdir as workdir_lib
+from caecnn_jax.reports import charts, report
+from caecnn_jax.results import statistics
 
 CONFIDENCE = 0.95
-MARKERS = "osD^vP"  # with the palette's six colours: beyond six runs the pairs repeat
 SCORES = ("accuracy", "macro_f1")
 
 
-def write(workdirs: Sequence[epath.PathLike], output: epath.PathLike) -> epath.Path:
-    """Compares runs, the first as baseline; returns the path of comparison.html in `output`."""
-    compared = [runs.read(workdir) for workdir in workdirs]
+class Entry(NamedTuple):
+    """What is compared under one name: runs of one config, a seed each, in the seeds' order."""
+
+    name: str
+    runs: tuple[runs.Run, ...]
+
+
+def write(given: Sequence[epath.PathLike], output: epath.PathLike) -> epath.Path:
+    """Compares what `entries` makes of `given`; returns the path of comparison.html in `output`."""
+    compared = entries(given)
     check(compared)
     result = comparison(compared)
     output = epath.Path(output)
     report.write_file(output / "comparison.json", json.dumps(result, indent=2) + "\n")
-    values = {"result": result, "charts": charts(result, accuracy_curves(compared))}
+    drawn = charts.draw(result, accuracy_curves(compared))
+    values = {"result": result, "charts": drawn}
     return report.write_page(output / "comparison.html", "comparison.html.jinja", values)
 
 
-def check(compared: Sequence[runs.Run]) -> None:
-    """Refuses runs whose numbers cannot be set side by side."""
-    if len({run.workdir for run in compared}) < max(2, len(compared)):
+def entries(given: Sequence[epath.PathLike]) -> list[Entry]:
+    """The entries that folders, and NAME=FOLDER or NAME=PATTERN, stand for.
+
+    In a PATTERN the folder's last part has * or ?; the same NAME may come again. A folder without a
+    NAME is an entry under its own, or its path where two have the same. Raises ReportError.
+    """
+    named: dict[str, list[epath.Path]] = {}
+    single = []
+    for item in map(str, given):
+        name, equals, pattern = item.partition("=")
+        if equals and not workdir_lib.resolve(item).exists():
+            named.setdefault(name, []).extend(_matching(item, pattern))
+        else:
+            single.append(workdir_lib.resolve(item))
+    short = [folder.name for folder in single]
+    distinct = len({*short, *named}) == len(short) + len(named)
+    for folder in single:
+        named.setdefault(folder.name if distinct else str(folder), []).append(folder)
+    return [
+        Entry(name, tuple(sorted(map(runs.read, folders), key=lambda run: run.config["seed"])))
+        for name, folders in named.items()
+    ]
+
+
+def _matching(item: str, pattern: str) -> list[epath.Path]:
+    """The runs' folders that a pattern stands for."""
+    place = workdir_lib.resolve(pattern)
+    if place.exists():
+        return [place]
+    parent = place.parent
+    found = [
+        folder
+        for folder in sorted(parent.iterdir() if parent.exists() else ())
+        if fnmatch.fnmatch(folder.name, place.name) and (folder / "config.json").exists()
+    ]
+    if not found:
+        raise runs.ReportError(f"--runs {item}: no run's folder is called {place}")
+    return found
+
+
+def check(compared: Sequence[Entry]) -> None:
+    """Refuses entries whose numbers cannot be set side by side."""
+    folders = [run.workdir for entry in compared for run in entry.runs]
+    if len(compared) < 2 or len(set(folders)) < len(folders):
         raise runs.ReportError("a comparison needs two or more different folders: see --runs")
     baseline = compared[0]
-    for run in compared:
-        both = f"{run.workdir} and {baseline.workdir}"
-        if not run.config["use_cnn"]:
-            problem = f"{run.workdir} trained no CNN, so it has no F1 to compare: leave it out"
-        elif not run.metrics:
-            problem = f"{run.workdir} is unfinished (no metrics.json): resume it or leave it out"
-        elif not run.info.get("data_digest") or not run.info.get("fold_digests"):
-            problem = (
-                f"{run.workdir}/run.json lacks data_digest or fold_digests, so nobody knows "
-                "whether data and folds are the same: train again or leave it out"
+    for entry in compared:
+        seeds, theirs = ([run.config["seed"] for run in one.runs] for one in (entry, baseline))
+        if len(entry.runs) > 1 and len(set(seeds)) < len(seeds):
+            raise runs.ReportError(
+                f"{entry.name} holds two runs of one seed: give each seed's run once"
             )
-        elif run.info["data_digest"] != baseline.info["data_digest"]:
-            problem = (
-                f"{both} were trained on different data: "
-                "compare runs with the same seed, is_local and train_data_regulation"
+        if max(len(seeds), len(theirs)) > 1 and seeds != theirs:
+            raise runs.ReportError(
+                f"{entry.name} has the seeds {_listed(seeds)} and {baseline.name} "
+                f"{_listed(theirs)}: compare runs of the same seeds"
             )
-        elif not same_folds(run, baseline):
-            problem = f"{both} have different folds: compare runs with the same seed and num_folds"
-        elif not parts([run, baseline]):
-            problem = f"{both} share neither folds nor test: give them the same do_cv and do_test"
-        else:
-            continue
-        raise runs.ReportError(problem)
+        for run, other in zip(entry.runs, baseline.runs, strict=True):
+            _check_pair(run, other)
     if not parts(compared):
         raise runs.ReportError("the runs share neither folds nor test: leave out those without")
+
+
+def _listed(seeds: Sequence[int]) -> str:
+    return ", ".join(map(str, seeds))
+
+
+def _check_pair(run: runs.Run, baseline: runs.Run) -> None:
+    both = f"{run.workdir} and {baseline.workdir}"
+    if not run.config["use_cnn"]:
+        problem = f"{run.workdir} trained no CNN, so it has no F1 to compare: leave it out"
+    elif not run.metrics:
+        problem = f"{run.workdir} is unfinished (no metrics.json): resume it or leave it out"
+    elif not run.info.get("data_digest") or not run.info.get("fold_digests"):
+        problem = (
+            f"{run.workdir}/run.json lacks data_digest or fold_digests, so nobody knows "
+            "whether data and folds are the same: train again or leave it out"
+        )
+    elif run.info["data_digest"] != baseline.info["data_digest"]:
+        problem = (
+            f"{both} were trained on different data: "
+            "compare runs with the same seed, is_local and train_data_regulation"
+        )
+    elif not same_folds(run, baseline):
+        problem = f"{both} have different folds: compare runs with the same seed and num_folds"
+    elif not _parts_of([run, baseline]):
+        problem = f"{both} share neither folds nor test: give them the same do_cv and do_test"
+    else:
+        return
+    raise runs.ReportError(problem)
 
 
 def same_folds(run: runs.Run, baseline: runs.Run) -> bool:
@@ -73,225 +142,148 @@ def same_folds(run: runs.Run, baseline: runs.Run) -> bool:
     return all(mine.get(name) == theirs.get(name) for name in shared)
 
 
-def parts(compared: Sequence[runs.Run]) -> list[str]:
+def parts(compared: Sequence[Entry]) -> list[str]:
     """What all runs hold of cv and test."""
-    return [part for part in ("cv", "test") if all(run.metrics[part] for run in compared)]
+    return _parts_of([run for entry in compared for run in entry.runs])
 
 
-def comparison(compared: Sequence[runs.Run]) -> dict[str, Any]:
+def _parts_of(every: Sequence[runs.Run]) -> list[str]:
+    return [part for part in ("cv", "test") if all(run.metrics[part] for run in every)]
+
+
+def comparison(compared: Sequence[Entry]) -> dict[str, Any]:
     """All numbers of the comparison, as comparison.json holds them."""
     shared, baseline = parts(compared), compared[0]
+    first = baseline.runs[0]
     return {
-        "baseline": names(compared)[0],
-        "classes": baseline.class_names,
-        "rare_classes": [name for name in baseline.class_names if name in baseline.rare],
+        "baseline": baseline.name,
+        "classes": first.class_names,
+        "rare_classes": [name for name in first.class_names if name in first.rare],
         "parts": shared,
-        "num_folds": len(baseline.cv["folds"]) if "cv" in shared else 0,
+        "num_folds": len(first.cv["folds"]) if "cv" in shared else 0,
+        "num_seeds": len(baseline.runs),
+        "test_share_over_train_share": share_held_out(first) if "cv" in shared else None,
         "confidence": CONFIDENCE,
         "runs": {
-            name: {
-                "workdir": str(run.workdir),
-                "model": report.model_name(run.config),
-                **{part: _scores(run, part) for part in shared},
-                "difference": {part: differences(run, baseline, part) for part in shared},
+            entry.name: {
+                "workdirs": [str(run.workdir) for run in entry.runs],
+                "model": report.model_name(entry.runs[0].config),
+                **{part: scores(entry, part) for part in shared},
+                "difference": {part: differences(entry, baseline, part) for part in shared},
             }
-            for name, run in zip(names(compared), compared, strict=True)
+            for entry in compared
         },
     }
 
 
-def names(compared: Sequence[runs.Run]) -> list[str]:
-    """The folders' names, or their whole paths where two have the same name."""
-    short = [run.name for run in compared]
-    return short if len(set(short)) == len(short) else [str(run.workdir) for run in compared]
+def share_held_out(run: runs.Run) -> float:
+    """Validation images over training images, a mean over the folds; of old runs 1 / (folds - 1).
+
+    The training images of a fold count once each, whatever the expansion.
+    """
+    names = [name for name in run.results if name != "test"]
+    counts = run.info.get("class_counts") or {}
+    if not all(name in counts for name in names):
+        return 1 / max(len(names) - 1, 1)
+    sums = [{part: sum(counts[n][part].values()) for part in ("train", "valid")} for n in names]
+    return float(np.mean([one["valid"] / one["train"] for one in sums]))
 
 
-def differences(run: runs.Run, baseline: runs.Run, part: str) -> dict[str, Any]:
-    """Paired differences run - baseline of accuracy, macro F1 and every class's F1."""
+def differences(entry: Entry, baseline: Entry, part: str) -> dict[str, Any]:
+    """Paired differences entry - baseline of accuracy, macro F1 and every class's F1.
+
+    A pair has the same seed, and in cross-validation the same fold. The classes' p-values are
+    Holm's besides: of all classes together.
+    """
     pairs = [
         (run.results[name], result)
-        for name, result in baseline.results.items()
+        for run, other in zip(entry.runs, baseline.runs, strict=True)
+        for name, result in other.results.items()
         if (name == "test") == (part == "test")
     ]
-    scores = {
-        key: paired_difference([mine[key] - theirs[key] for mine, theirs in pairs])
+    # Folds share training images; test runs of several seeds are independent of each other.
+    ratio = share_held_out(baseline.runs[0]) if part == "cv" else 0.0
+    by_score = {
+        key: paired_difference([mine[key] - theirs[key] for mine, theirs in pairs], ratio)
         for key in SCORES
     }
-    by_class = [(runs.f1_by_class(mine), runs.f1_by_class(theirs)) for mine, theirs in pairs]
-    return scores | {
-        "f1": {
-            name: paired_difference([mine[name] - theirs[name] for mine, theirs in by_class])
-            for name in baseline.class_names
-        }
+    tables = [(runs.f1_by_class(mine), runs.f1_by_class(theirs)) for mine, theirs in pairs]
+    by_class = {
+        name: paired_difference([mine[name] - theirs[name] for mine, theirs in tables], ratio)
+        for name in baseline.runs[0].class_names
     }
+    if len(pairs) > 1:
+        adjusted = statistics.holm([value["p"] for value in by_class.values()])
+        for value, p_value in zip(by_class.values(), adjusted, strict=True):
+            value["p_holm"] = p_value
+    return by_score | {"f1": by_class}
 
 
-def paired_difference(by_fold: Sequence[float]) -> dict[str, Any]:
-    """Mean of one difference a fold, with the t interval that two or more folds allow.
+def paired_difference(values: Sequence[float], ratio: float) -> dict[str, Any]:
+    """Mean of the differences, one a fold or a seed, with what two or more of them allow.
 
-    mean -+ t(97.5 %, n - 1) s / sqrt(n), s the sample standard deviation of the n differences.
+    That is the t interval and p-value of `statistics.fold_interval`, corrected by `ratio`.
     """
-    mean, low, high = float(np.mean(by_fold)), None, None
-    if len(by_fold) > 1:
-        reach = stats.t.ppf((1 + CONFIDENCE) / 2, len(by_fold) - 1)
-        reach *= np.std(by_fold, ddof=1) / math.sqrt(len(by_fold))
-        low, high = float(mean - reach), float(mean + reach)
-    return {"folds": list(by_fold), "mean": mean, "low": low, "high": high}
+    mean, low, high, p_value = float(np.mean(values)), None, None, None
+    if len(values) > 1:
+        _, low, high = statistics.fold_interval(values, ratio, CONFIDENCE)
+        p_value = statistics.fold_p_value(values, ratio)
+    return {"values": list(values), "mean": mean, "low": low, "high": high, "p": p_value}
 
 
-def accuracy_curves(compared: Sequence[runs.Run]) -> dict[str, list[tuple[int, float]]]:
-    """(epoch, validation accuracy) of each run, averaged over folds; or of the test run.
+def accuracy_curves(compared: Sequence[Entry]) -> dict[str, list[tuple[int, float]]]:
+    """(epoch, validation accuracy) of each entry, averaged over seeds and folds; or test runs.
 
-    A fold that stopped early keeps its last accuracy, so that a curve ends at the run's mean.
+    A fold that stopped early keeps its last accuracy, so that a curve ends at the entry's mean.
     """
     wanted = "fold_" if "cv" in parts(compared) else "test"
     curves = {}
-    for name, run in zip(names(compared), compared, strict=True):
+    for entry in compared:
         by_fold = [
             dict(points)
+            for run in entry.runs
             for key, records in run.history.items()
             if key.startswith(wanted) and (points := figures.finite(records, "valid", "accuracy"))
         ]
         epochs = sorted(set().union(*by_fold))
-        curves[name] = [
+        curves[entry.name] = [
             (epoch, float(np.mean([fold.get(epoch, fold[max(fold)]) for fold in by_fold])))
             for epoch in epochs
         ]
     return {name: curve for name, curve in curves.items() if curve}
 
 
-def charts(result: Mapping[str, Any], curves: Mapping[str, Any]) -> dict[str, Any]:
-    """SVG charts of the first shared part: cross-validation if all runs hold it, else test."""
-    part, rare = result["parts"][0], result["rare_classes"]
-    f1 = {name: run[part]["f1"] for name, run in result["runs"].items()}
-    gains = {name: run["difference"][part]["f1"] for name, run in result["runs"].items()}
-    baseline = f1[result["baseline"]]
-    del gains[result["baseline"]]
-    return {
-        "f1": figures.svg(draw_f1(f1, rare), "F1 by class and run"),
-        "gains": figures.svg(draw_gains(gains, rare), "Improvement of F1 by class and run"),
-        "scatter": {
-            name: figures.svg(draw_scatter(baseline, gain, rare), f"Improvement of {name} by F1")
-            for name, gain in gains.items()
-        },
-        "curves": figures.svg(draw_curves(curves), "Accuracy over epochs") if curves else None,
-    }
+def scores(entry: Entry, part: str) -> dict[str, Any]:
+    """Accuracy, macro F1 and F1 by class: means over the seeds with "low" and "high" of each.
 
-
-@drawing.settings()
-def draw_f1(f1: Mapping[str, Any], rare: Sequence[str]) -> drawing.Figure:
-    """A row for each class, in it a marker for each run: {run: {class: F1}}."""
-    figure, axes, rows = _class_rows(f1, rare)
-    for index, (name, by_class) in enumerate(f1.items()):
-        axes.plot(by_class.values(), rows[index], label=name, ls="", ms=5, **_look(index))
-    axes.set_xlabel("F1")
-    figure.legend(loc="outside upper left")
-    return figure
-
-
-@drawing.settings()
-def draw_gains(gains: Mapping[str, Any], rare: Sequence[str]) -> drawing.Figure:
-    """A row for each class, in it each run's F1 minus the baseline's with its interval."""
-    figure, axes, rows = _class_rows(gains, rare)
-    axes.axvline(0, color=drawing.COLORS["ink"], linewidth=1)
-    for index, (name, by_class) in enumerate(gains.items()):
-        look = _look(index + 1)  # the baseline has the first
-        means = [gain["mean"] for gain in by_class.values()]
-        axes.plot(means, rows[index], label=name, ls="", ms=5, **look)
-        ends = [(gain["low"], gain["high"]) for gain in by_class.values()]
-        if None not in ends[0]:
-            axes.hlines(rows[index], *zip(*ends, strict=True), color=look["color"], linewidth=1.4)
-    axes.set_xlabel("improvement of F1 over the baseline")
-    figure.legend(loc="outside upper left")
-    return figure
-
-
-@drawing.settings()
-def draw_scatter(
-    baseline: Mapping[str, float], gain: Mapping[str, Any], rare: Sequence[str]
-) -> drawing.Figure:
-    """Each class at the baseline's F1 and its improvement by one run."""
-    figure = drawing.Figure(figsize=(figures.WIDTH, 3), layout="constrained")
-    axes = figure.add_subplot()
-    axes.axhline(0, color=drawing.COLORS["ink"], linewidth=1)
-    points = {name: (baseline[name], gain[name]["mean"]) for name in baseline}
-    for name, point in points.items():
-        marker, color = ("D", figures.RARE) if name in rare else ("o", figures.USUAL)
-        axes.plot(*point, marker, color=color, ms=5)
-    for name, (across, up) in label_offsets(points).items():
-        style = {"ha": "center", "va": "center", "size": 7, "textcoords": "offset points"}
-        axes.annotate(name, points[name], xytext=(across, up), **style)
-    axes.margins(0.12, 0.15)
-    axes.set(xlabel="F1 of the baseline", ylabel="improvement of F1")
-    return figure
-
-
-@drawing.settings()
-def draw_curves(curves: Mapping[str, Sequence[tuple[int, float]]]) -> drawing.Figure:
-    """Accuracy over epochs, a line for each run: {run: [(epoch, accuracy), ...]}."""
-    figure = drawing.Figure(figsize=(figures.WIDTH, 3), layout="constrained")
-    axes = figure.add_subplot()
-    for index, (name, curve) in enumerate(curves.items()):
-        every = max(1, len(curve) // 8)
-        axes.plot(*zip(*curve, strict=True), label=name, markevery=every, **_look(index))
-    axes.xaxis.set_major_locator(drawing.MaxNLocator(integer=True, min_n_ticks=1))
-    axes.set(xlabel="epoch", ylabel="accuracy")
-    figure.legend(loc="outside upper left")
-    return figure
-
-
-def label_offsets(points: Mapping[str, tuple[float, float]]) -> dict[str, tuple[float, float]]:
-    """For each named point the place of its label, in typographic points from it.
-
-    Of above, below, right and left the first where the label meets no point and no label placed
-    before, else above; reckoned on a chart whose points span 210 x 130 typographic points.
+    Of one run alone they are the test run's, or the folds' means with their standard deviation.
     """
-    low, high = np.min(list(points.values()), axis=0), np.max(list(points.values()), axis=0)
-    scale = np.array([210, 130]) / np.maximum(high - low, 1e-9)
-    centres = {name: (np.array(point) - low) * scale for name, point in points.items()}
-    taken = [(centre, np.array([7.0, 7.0])) for centre in centres.values()]
-    offsets = {}
-    for name, centre in centres.items():
-        size = np.array([4.0 * len(name), 8.0])
-        beside = 5 + size[0] / 2
-        for offset in ((0, 8), (0, -8), (beside, 0), (-beside, 0), (0, 8)):
-            place = centre + offset
-            if not any((np.abs(place - c) < (size + s) / 2).all() for c, s in taken):
-                break
-        taken.append((place, size))
-        offsets[name] = offset
-    return offsets
-
-
-def _class_rows(by_run: Mapping[str, Any], rare: Sequence[str]) -> tuple:
-    """Figure and axes with a row for each class, and each run's heights within the rows."""
-    classes, count = list(next(iter(by_run.values()))), len(by_run)
-    size = (figures.WIDTH, 0.6 + 0.17 * count + (0.2 + 0.06 * count) * len(classes))
-    figure = drawing.Figure(figsize=size, layout="constrained")
-    axes = figure.add_subplot()
-    axes.set_yticks(range(len(classes)), figures.class_labels(classes, rare))
-    axes.set_ylim(len(classes) - 0.5, -0.5)
-    axes.tick_params(axis="y", length=0)
-    axes.grid(axis="y", visible=False)
-    for boundary in np.arange(len(classes) - 1) + 0.5:
-        axes.axhline(boundary, color=drawing.COLORS["grid"], linewidth=0.6)
-    offsets = 0.7 * (np.arange(count) - (count - 1) / 2) / count
-    return figure, axes, offsets[:, None] + np.arange(len(classes))
-
-
-def _look(index: int) -> dict[str, str]:
-    """A run's colour and marker, the same in all charts."""
-    return {
-        "color": drawing.SERIES[index % len(drawing.SERIES)],
-        "marker": MARKERS[index % len(MARKERS)],
+    each = [_flat(run.test if part == "test" else run.cv["mean"]) for run in entry.runs]
+    if len(each) == 1:
+        found = _nested(each[0])
+        if part == "cv" and len(entry.runs[0].cv["folds"]) > 1:
+            found["std"] = _nested(_flat(entry.runs[0].cv["std"]))
+        return found
+    intervals = {
+        key: statistics.seed_interval([values[key] for values in each], CONFIDENCE)
+        for key in each[0]
     }
+    low, high = (
+        _nested({key: getattr(interval, end) for key, interval in intervals.items()})
+        for end in ("low", "high")
+    )
+    means = _nested({key: interval.mean for key, interval in intervals.items()})
+    return means | {"low": low, "high": high}
 
 
-def _scores(run: runs.Run, part: str) -> dict[str, Any]:
-    """Accuracy, macro F1 and F1 by class: of the test run, or the folds' mean with its std."""
-    result = run.test if part == "test" else run.cv["mean"]
-    scores = {key: result[key] for key in SCORES} | {"f1": runs.f1_by_class(result)}
-    if part == "cv" and len(run.cv["folds"]) > 1:
-        std = run.cv["std"]
-        scores["std"] = {key: std[key] for key in SCORES} | {"f1": runs.f1_by_class(std)}
-    return scores
+def _flat(result: Mapping[str, Any]) -> dict[tuple[str, ...], float]:
+    """A result's figures by (name,) and ("f1", class)."""
+    by_class = {("f1", name): value for name, value in runs.f1_by_class(result).items()}
+    return {(key,): result[key] for key in SCORES} | by_class
+
+
+def _nested(flat: Mapping[tuple[str, ...], float]) -> dict[str, Any]:
+    """{"accuracy", "macro_f1", "f1": {class: F1}} from `_flat`'s."""
+    return {key: flat[key,] for key in SCORES} | {
+        "f1": {key[1]: value for key, value in flat.items() if key[0] == "f1"}
+    }

@@ -7,8 +7,8 @@ import pytest
 import synthetic_runs
 from scipy import stats
 
-from caecnn_jax.records import runs
-from caecnn_jax.reports import compare, report
+from caecnn_jax.reports import charts, compare, report
+from caecnn_jax.results import statistics
 
 
 @pytest.fixture(scope="module")
@@ -30,34 +30,42 @@ def test_comparison_holds_paired_differences_over_folds(folders, tmp_path):
     base, other = (json.loads((f / "metrics.json").read_text())["cv"]["folds"] for f in folders)
     by_fold = [b["accuracy"] - a["accuracy"] for a, b in zip(base, other, strict=True)]
     got = result["runs"]["mixed"]["difference"]["cv"]["accuracy"]
-    expected = stats.ttest_1samp(by_fold, 0).confidence_interval(0.95)
-    assert got["folds"] == pytest.approx(by_fold)
+    plain = stats.ttest_1samp(by_fold, 0).confidence_interval(0.95)
+    wider = 1.5 * (plain.high - plain.low) / 2  # sqrt(1/5 + 1/4) over sqrt(1/5)
+    assert got["values"] == pytest.approx(by_fold)
     assert got["mean"] == pytest.approx(np.mean(by_fold))
-    assert (got["low"], got["high"]) == pytest.approx((expected.low, expected.high))
+    middle = np.mean(by_fold)
+    assert (got["low"], got["high"]) == pytest.approx((middle - wider, middle + wider))
+    assert result["test_share_over_train_share"] == pytest.approx(0.25)
     bird = [
         b["per_class"]["bird"]["f1"] - a["per_class"]["bird"]["f1"]
         for a, b in zip(base, other, strict=True)
     ]
     gain = result["runs"]["mixed"]["difference"]["cv"]["f1"]["bird"]
-    assert gain["folds"] == pytest.approx(bird)
+    assert gain["values"] == pytest.approx(bird)
     assert result["baseline"] == "cnn" and result["rare_classes"] == ["bird", "deer", "truck"]
     words = synthetic_runs.text_of(page)
     assert report.signed(got["mean"]) in words and report.signed(gain["mean"], 3) in words
-    assert "optimistic" in words and "bird rare" in words
+    assert "corrected for what the folds' training sets share" in words and "bird rare" in words
+    gains = result["runs"]["mixed"]["difference"]["cv"]["f1"]
+    adjusted = statistics.holm([value["p"] for value in gains.values()])
+    assert [value["p_holm"] for value in gains.values()] == adjusted
+    assert "10 classes are 10 comparisons" in words and f"p {gain['p_holm']:.3f}" in words
     assert "<script" not in page.read_text()
 
 
 def test_interval_of_one_difference_is_absent():
-    assert compare.paired_difference([0.25]) == {
-        "folds": [0.25],
+    assert compare.paired_difference([0.25], 0.25) == {
+        "values": [0.25],
         "mean": 0.25,
         "low": None,
         "high": None,
+        "p": None,
     }
 
 
 def test_a_constant_difference_has_an_interval_without_width():
-    got = compare.paired_difference([0.5, 0.5, 0.5])
+    got = compare.paired_difference([0.5, 0.5, 0.5], 0.25)
     assert got["low"] == got["mean"] == got["high"] == 0.5
 
 
@@ -78,7 +86,7 @@ def test_a_fold_that_stopped_early_keeps_its_last_accuracy(tmp_path):
         record["valid"]["accuracy"] = {1: None, 2: 0.2, 3: 0.6}[record["epoch"]]
     kept = [r for r in records if (r["run"], r["epoch"]) != ("fold_2", 3)]
     history.write_text("".join(json.dumps(record) + "\n" for record in kept))
-    curves = compare.accuracy_curves([runs.read(folder) for folder in folders])
+    curves = compare.accuracy_curves(compare.entries(folders))
     assert curves["a"] == [(2, pytest.approx(0.2)), (3, pytest.approx(0.4))]
 
 
@@ -124,13 +132,90 @@ def test_one_run_or_the_same_twice_is_refused(folders, tmp_path):
             compare.write(given, tmp_path)
 
 
+@pytest.fixture
+def seeds(tmp_path):
+    """Three seeds of two configs: cnn-0 ... and mixed-0 ..., with the same data for a seed."""
+    for seed in range(3):
+        for name, skill in (("cnn", 0.70), ("mixed", 0.74)):
+            synthetic_runs.make_run(
+                tmp_path / f"{name}-{seed}",
+                num_folds=2,
+                num_epoch=3,
+                skill=skill,
+                seed=seed,
+                data_digest=f"d{seed}",
+                fold_seed=seed,
+            )
+    return tmp_path
+
+
+def test_several_seeds_are_one_entry_with_their_mean_and_interval(seeds):
+    given = [f"cnn={seeds}/cnn-*", f"mixed={seeds}/mixed-?"]
+    page = compare.write(given, seeds / "out")
+    result = json.loads((seeds / "out" / "comparison.json").read_text())
+    assert list(result["runs"]) == ["cnn", "mixed"] and result["num_seeds"] == 3
+
+    def of(name):
+        texts = [(seeds / f"{name}-{seed}" / "metrics.json").read_text() for seed in range(3)]
+        return [json.loads(text) for text in texts]
+
+    tests = np.array([[m["test"]["accuracy"] for m in of(name)] for name in ("cnn", "mixed")])
+    shown = result["runs"]["mixed"]["test"]
+    interval = stats.ttest_1samp(tests[1], 0).confidence_interval(0.95)
+    assert shown["accuracy"] == pytest.approx(tests[1].mean())
+    assert shown["low"]["accuracy"] == pytest.approx(interval.low)
+    assert shown["high"]["accuracy"] == pytest.approx(interval.high)
+    difference = result["runs"]["mixed"]["difference"]["test"]["accuracy"]
+    paired = stats.ttest_rel(tests[1], tests[0])
+    assert difference["values"] == pytest.approx(tests[1] - tests[0])
+    assert difference["p"] == pytest.approx(paired.pvalue)
+    # Two folds under three seeds: six differences, and what the two folds share.
+    by_fold = [
+        mine["accuracy"] - theirs["accuracy"]
+        for new, old in zip(of("mixed"), of("cnn"), strict=True)
+        for mine, theirs in zip(new["cv"]["folds"], old["cv"]["folds"], strict=True)
+    ]
+    ratio = result["test_share_over_train_share"]
+    expected = statistics.fold_interval(by_fold, ratio)
+    difference = result["runs"]["mixed"]["difference"]["cv"]["accuracy"]
+    assert (difference["low"], difference["high"]) == pytest.approx(expected[1:])
+    words = synthetic_runs.text_of(page)
+    assert "Means over 3 seeds" in words and "Bouckaert and Frank" in words
+    assert "With one result" not in words
+
+
+def test_entries_may_be_named_one_by_one(seeds):
+    given = [f"a={seeds}/cnn-0", seeds / "mixed-0", f"a={seeds}/cnn-1", f"b={seeds}/*-2"]
+    entries = compare.entries(given)
+    assert {entry.name: [run.name for run in entry.runs] for entry in entries} == {
+        "a": ["cnn-0", "cnn-1"],
+        "b": ["cnn-2", "mixed-2"],
+        "mixed-0": ["mixed-0"],
+    }
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        (["a={0}/cnn-*", "b={0}/mixed-[01]"], "a has the seeds|b has the seeds 0, 1 and a 0, 1, 2"),
+        (["a={0}/*-2", "b={0}/cnn-[01]"], "a holds two runs of one seed"),
+        (["a={0}/cnn-*", "b={0}/none-*"], "no run's folder is called"),
+        (["a={0}/cnn-*"], "two or more different folders"),
+        (["a={0}/cnn-*", "b={0}/cnn-*"], "two or more different folders"),
+    ],
+)
+def test_seeds_that_do_not_pair_are_refused(seeds, given, words):
+    with pytest.raises(report.ReportError, match=words):
+        compare.write([item.format(seeds) for item in given], seeds / "out")
+
+
 def test_labels_keep_clear_of_points_and_of_each_other():
     points = {"cat": (0.5, 0.1), "dog": (0.5, 0.102), "ship": (0.9, -0.1), "bird": (0.1, 0.0)}
-    offsets = compare.label_offsets(points)
+    offsets = charts.label_offsets(points)
     assert offsets["ship"] == offsets["bird"] == (0, 8)
     assert offsets["cat"] != offsets["dog"]
     assert all(math.isfinite(value) for offset in offsets.values() for value in offset)
-    assert compare.label_offsets({"a": (1, 1), "b": (1, 1)})
+    assert charts.label_offsets({"a": (1, 1), "b": (1, 1)})
 
 
 @pytest.mark.slow

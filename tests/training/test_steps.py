@@ -8,8 +8,10 @@ import numpy as np
 import pytest
 from builders import tiny_config
 
-from caecnn_jax.networks import models
+from caecnn_jax.networks import losses, models
 from caecnn_jax.training import steps
+
+PLAIN = steps.Recipe(optimizers=())
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 
@@ -170,39 +172,77 @@ def test_the_reconstructions_weight_scales_the_decoders_gradient_and_not_the_los
     jax.tree.map(compare, of_decoder[1], quarter)
 
 
-def test_logit_adjustment_adds_the_log_of_each_class_share_to_the_logits():
-    labels = make_batch(4)["label"]
-    logits = np.random.default_rng(0).normal(size=(4, 10)).astype(np.float32)
-    counts = np.array([50, 50, 25, 50, 10, 50, 50, 50, 50, 115])
-    adjusted = steps.classification(logits, labels, counts, 2.0)
-    expected = cross_entropies(logits + 2 * np.log(counts / 500), labels)
-    np.testing.assert_allclose(adjusted, expected, rtol=1e-5)
-    plain = steps.classification(logits, labels, counts, 0.0)
-    np.testing.assert_allclose(plain, cross_entropies(logits, labels), rtol=1e-5)
-
-
-def test_logit_adjustment_is_of_training_alone():
-    """A step trains on it, by the counts of its state; evaluation does not know it."""
-    batch, counts = make_batch(4), np.array([9, 9, 1, 9, 9, 9, 9, 9, 9, 9])
-    config = tiny_config("cnn", cnn={"logit_adjustment": 2.0})
-    model, key = models.from_config(config), jax.random.key(0)
-    state = steps.create_state(model, config, key, class_counts=counts)
-    logits = model.apply(
-        state.variables, batch["image"], train=True, mask=np.ones(4, bool), mutable="batch_stats"
-    )[0].logits
-    _, metrics = steps.train_step(state, batch)
-    expected = cross_entropies(logits + 2 * np.log(counts / counts.sum()), batch["label"]).mean()
-    assert float(metrics["loss_cnn"]) == pytest.approx(expected, rel=1e-4)
-    plain = new_state("cnn")
-    assert plain.recipe.logit_adjustment == 0.0
-    assert_equal(steps.eval_step(state, batch).logits, steps.eval_step(plain, batch).logits)
-
-
 def test_a_step_hands_the_class_counts_on(mixed):
     counts = jnp.arange(1, 11)
     state, _ = steps.train_step(mixed.replace(class_counts=counts), make_batch(4))
     assert_equal(state.class_counts, counts)
     assert "class_counts" not in state.arrays  # they follow from the data
+
+
+def test_a_step_trains_on_the_recipes_loss_and_evaluation_does_not_know_it():
+    batch, counts = make_batch(4), jnp.arange(1, 11)
+    config = tiny_config("cnn")
+    config.cnn.loss.update({"logit_adjustment": 1.0, "class_weights": "inverse"})
+    model = models.from_config(config)
+    state = steps.create_state(model, config, jax.random.key(0), class_counts=counts)
+    plain = new_state("cnn")
+    _, metrics = steps.train_step(state, batch)
+    outputs = model.apply(
+        state.variables, batch["image"], train=True, mask=None, mutable="batch_stats"
+    )[0]
+    loss = losses.Loss(logit_adjustment=1.0, class_weights="inverse")
+    expected = losses.classification(outputs.logits, batch["label"], counts, loss).mean()
+    assert float(metrics["loss_cnn"]) == pytest.approx(float(expected), rel=1e-5)
+    assert (
+        abs(float(metrics["loss_cnn"]) - float(steps.train_step(plain, batch)[1]["loss_cnn"])) > 0
+    )
+    assert_equal(steps.eval_step(state, batch).logits, steps.eval_step(plain, batch).logits)
+
+
+def test_class_weights_wait_for_their_joint_epoch():
+    batch, counts = make_batch(4), jnp.arange(1, 11)
+    config = tiny_config("cnn")
+    config.cnn.loss.update({"class_weights": "inverse", "deferred_until": 3})
+    state = steps.create_state(
+        models.from_config(config), config, jax.random.key(0), class_counts=counts
+    )
+
+    def loss_at(joint_epoch):
+        moment = steps.Moment({"cnn": jnp.float32(1)}, joint_epoch=jnp.int32(joint_epoch))
+        return float(steps.train_step(state, batch, moment=moment)[1]["loss_cnn"])
+
+    assert loss_at(1) == loss_at(3) != loss_at(4)
+
+
+def test_mixed_images_are_what_the_autoencoder_reconstructs():
+    state, batch = new_state("mixed"), make_batch(4)
+    share, partner = jnp.float32(0.25), jnp.array([1, 2, 3, 0])
+    images = 0.25 * batch["image"] + 0.75 * batch["image"][np.array(partner)]
+    mixed = batch | {"image": images, "share": share, "partner": partner}
+    _, both = steps.train_step(state, mixed)
+    _, own = steps.train_step(state, batch | {"image": images})
+    other = {"image": images, "label": batch["label"][np.array(partner)]}
+    _, other = steps.train_step(state, other)
+    assert float(both["loss_cae"]) == pytest.approx(float(own["loss_cae"]), rel=1e-6)
+    expected = 0.25 * float(own["loss_cnn"]) + 0.75 * float(other["loss_cnn"])
+    assert float(both["loss_cnn"]) == pytest.approx(expected, rel=1e-5)
+
+
+def test_averages_follow_the_weights_of_the_parts_that_train():
+    state, batch = new_state("mixed", ema_decay=0.9), make_batch(4)
+    assert_equal(steps.evaluated(state.arrays), state.variables)
+    warmed, _ = steps.train_step(state, batch, joint=False)
+    assert_equal(warmed.averages["cnn"], state.averages["cnn"])
+    after, _ = steps.train_step(warmed, batch)
+    counts = {part: int(average.count) for part, average in after.averages.items()}
+    assert counts == {"cae": 2, "cnn": 1}
+    # After one step the average is 1/10 of the start and 9/10 of the weights now.
+    expected = jax.tree.map(
+        lambda start, now: 0.1 * start + 0.9 * now, state.params["cnn"], after.params["cnn"]
+    )
+    compare = functools.partial(np.testing.assert_allclose, rtol=1e-5, atol=1e-6)
+    jax.tree.map(compare, steps.evaluated(after.arrays)["params"]["cnn"], expected)
+    assert "averages" not in new_state("mixed").arrays
 
 
 def test_rate_factors_scale_each_parts_move(mixed):
@@ -217,10 +257,6 @@ def test_rate_factors_scale_each_parts_move(mixed):
     jax.tree.map(compare, part.params["cae"], halfway)
 
 
-def test_the_mean_over_no_image_is_zero():
-    assert float(steps.masked_mean(jnp.array([jnp.nan, 2.0]), jnp.zeros(2, bool))) == 0.0
-
-
 def test_evaluation_leaves_out_what_is_absent_or_not_run(mixed):
     batch = make_batch(4)
     outputs = jax.eval_shape(steps.eval_step, mixed, batch)
@@ -228,41 +264,6 @@ def test_evaluation_leaves_out_what_is_absent_or_not_run(mixed):
     warmup = jax.eval_shape(functools.partial(steps.eval_step, joint=False), mixed, batch)
     assert warmup.logits is None and warmup.reconstruction.shape == (4, 32, 32, 3)
     assert jax.eval_shape(steps.eval_step, new_state("cnn"), batch).reconstruction is None
-
-
-def test_each_part_has_its_own_adam():
-    config = tiny_config("mixed")
-    config.cae.opt.lr, config.cnn.opt.betas = 0.5, (0.5, 0.9)
-    optimizers = dict(steps.make_recipe(config).optimizers)
-    assert set(optimizers) == {"cae", "cnn"}
-    gradient = jnp.array([0.25, -4.0])
-
-    def two_steps(part):
-        optimizer = optimizers[part].transformation()
-        state = optimizer.init(jnp.zeros(2))
-        moves = []
-        for scale in (1.0, 3.0):
-            move, state = optimizer.update(scale * gradient, state)
-            moves.append(np.asarray(move))
-        return moves
-
-    sign = np.sign(gradient)
-    for part, lr, (b1, b2) in (("cae", 0.5, (0.0, 0.999)), ("cnn", 1e-2, (0.5, 0.9))):
-        first, second = two_steps(part)
-        np.testing.assert_allclose(first, -lr * sign, rtol=1e-5)
-        mean = ((1 - b1) * b1 + (1 - b1) * 3) / (1 - b1**2)
-        square = ((1 - b2) * b2 + (1 - b2) * 9) / (1 - b2**2)
-        np.testing.assert_allclose(second, -lr * sign * mean / np.sqrt(square), rtol=1e-4)
-
-
-def test_a_learning_rate_may_be_a_large_whole_number():
-    config = tiny_config("cae")
-    with config.ignore_type():
-        config.cae.opt.lr = 2**40
-    ((_, adam),) = steps.make_recipe(config).optimizers
-    optimizer = adam.transformation()
-    move, _ = optimizer.update(jnp.ones(2), optimizer.init(jnp.zeros(2)))
-    np.testing.assert_allclose(move, [-(2.0**40)] * 2, rtol=1e-5)
 
 
 def test_a_recipe_is_numbers_that_compare_by_value():
