@@ -1,8 +1,11 @@
 """What the tests build from: small data shaped like CIFAR-10, and tiny configs of every kind."""
 
+import contextlib
 import os
 import pathlib
+from collections.abc import Iterator
 
+import jax
 import numpy as np
 
 from caecnn_jax.data import cifar, dataset
@@ -53,3 +56,13 @@ def make_data(per_class: int = 20, test_per_class: int = 5) -> dataset.Dataset:
     noise = rng.integers(-60, 61, (len(labels), 32, 32, 3))
     images = np.clip(colours[labels] + noise, 0, 255).astype(np.uint8)
     return dataset.from_arrays(images, labels, per_class * classes, cifar.CLASS_NAMES, "tiny")
+
+
+@contextlib.contextmanager
+def without_optimisations() -> Iterator[None]:
+    """Compiles without XLA's expensive optimisations: half the time, and tiny models hardly run."""
+    jax.config.update("jax_disable_most_optimizations", True)
+    try:
+        yield
+    finally:
+        jax.config.update("jax_disable_most_optimizations", False)  # JAX does not tell the old one

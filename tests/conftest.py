@@ -4,7 +4,7 @@ import pathlib
 
 import jax
 import pytest
-from builders import PROJECT, make_data, tiny_config
+from builders import PROJECT, make_data, tiny_config, without_optimisations
 
 from caecnn_jax.data import dataset
 
@@ -15,12 +15,22 @@ def tiny_data() -> dataset.Dataset:
     return make_data()
 
 
+@pytest.fixture(scope="session", autouse=True)
+def rank_promotion_is_an_error():
+    """[B, 1] - [B] makes [B, B] without a word: shapes that do not agree are a slip."""
+    before = jax.config.jax_numpy_rank_promotion
+    jax.config.update("jax_numpy_rank_promotion", "raise")
+    try:
+        yield
+    finally:
+        jax.config.update("jax_numpy_rank_promotion", before)
+
+
 @pytest.fixture(scope="module")
 def quick_compilation():
-    """Compiles without XLA's expensive optimisations: half the time, and tiny models hardly run."""
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", False)
+    """As `without_optimisations`."""
+    with without_optimisations():
+        yield
 
 
 @pytest.fixture(scope="session")
@@ -29,11 +39,10 @@ def trained_run(tiny_data, tmp_path_factory) -> pathlib.Path:
     from caecnn_jax.training import train  # only tests that train pay for the import
 
     folder = tmp_path_factory.mktemp("trained") / "mixed"
-    jax.config.update("jax_disable_most_optimizations", True)
     # Without warm-up, which would double what there is to compile.
     config = tiny_config("mixed", save_img_per_epoch=1, only_train_cae_until=0)
-    train.train_and_evaluate(config, folder, tiny_data)
-    jax.config.update("jax_disable_most_optimizations", False)
+    with without_optimisations():
+        train.train_and_evaluate(config, folder, tiny_data)
     return folder
 
 

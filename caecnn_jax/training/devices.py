@@ -24,7 +24,7 @@ _PLACE = {"num_processes": "JAX_NUM_PROCESSES", "process_id": "JAX_PROCESS_ID"}
 def start(dtype: str, distributed: bool = False) -> None:
     """Sets JAX up before its first use; `distributed` joins this process to a multi-host job."""
     jax.config.update("jax_enable_x64", dtype == "float64")
-    if jax.config.jax_compilation_cache_dir is None:
+    if jax.config.values["jax_compilation_cache_dir"] is None:
         jax.config.update("jax_compilation_cache_dir", _cache())
     if distributed:
         _join()
@@ -69,7 +69,7 @@ def _join() -> None:
     Elsewhere the environment variables of `_PLACE` say it. A process that is lost ends the others
     after HEARTBEAT_SECONDS; one that never comes is said to be waited for.
     """
-    place = {}
+    place: dict[str, int] = {}
     for name, key in _PLACE.items():
         try:
             place |= {name: int(os.environ[key])} if key in os.environ else {}
@@ -82,7 +82,11 @@ def _join() -> None:
     waiting.daemon = True
     waiting.start()
     try:
-        jax.distributed.initialize(**place, heartbeat_timeout_seconds=HEARTBEAT_SECONDS)
+        jax.distributed.initialize(
+            num_processes=place.get("num_processes"),
+            process_id=place.get("process_id"),
+            heartbeat_timeout_seconds=HEARTBEAT_SECONDS,
+        )
     except (ValueError, RuntimeError) as error:
         raise errors.UserError(
             f"--distributed: cannot join the job ({error}): start it on a TPU pod, under SLURM or "
