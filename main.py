@@ -42,21 +42,22 @@ USED = {  # the flags of each mode, beside --workdir and --log_level
 
 def main(argv: list[str]) -> int:
     """Runs the mode that the flags name; returns the exit code."""
-    paths = {"predict": IMAGES.value, "report": RUNS.value}.get(MODE.value)
+    paths = {"predict": IMAGES.value, "report": RUNS.value}.get(MODE.value) or []
     if argv[1:] and not paths:
         raise errors.UserError(f"{argv[1]!r} is no flag: see --help")
     command_line.check_used(MODE.value, USED)
     logs.to_console(LOG_LEVEL.value)
-    if not WORKDIR.value and not RUNS.value:
+    workdir: str = WORKDIR.value or ""
+    if not workdir and not RUNS.value:
         raise errors.UserError("--workdir is missing: give the run's folder")
-    model = WORKDIR.value, FOLD.value, CHECKPOINT.value
+    model = workdir, FOLD.value, CHECKPOINT.value
     match MODE.value:
         case "train":
             modes.before_training(CONFIG.value, DISTRIBUTED.value)
             from caecnn_jax.training import train  # slow to import, so after the checks
 
-            summary = train.train_and_evaluate(CONFIG.value, WORKDIR.value)
-            return modes.after_training(summary, WORKDIR.value)
+            summary = train.train_and_evaluate(CONFIG.value, workdir)
+            return modes.after_training(summary, workdir)
         case "evaluate":
             moved = command_line.elsewhere()
             return modes.evaluate(*model, SPLIT.value, output=OUTPUT.value, elsewhere=moved)
@@ -64,8 +65,8 @@ def main(argv: list[str]) -> int:
             return modes.predict(*model, paths + argv[1:], OUTPUT.value, SAVE.value)
         case "export":
             return modes.export(*model, OUTPUT.value)
-        case "report":
-            return modes.report(WORKDIR.value, paths + argv[1:], OUTPUT.value)
+        case _:  # report
+            return modes.report(workdir, paths + argv[1:], OUTPUT.value)
 
 
 def run() -> None:

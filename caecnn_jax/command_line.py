@@ -139,7 +139,9 @@ def elsewhere() -> dict[str, str]:
     """{"dataset" or "data_dir": value} where those are given without a --config."""
     given = {name: flags.FLAGS[name] for name in MOVED if name in flags.FLAGS}
     return {
-        name.removeprefix("config."): flag.value for name, flag in given.items() if flag.present
+        name.removeprefix("config."): str(flag.value)
+        for name, flag in given.items()
+        if flag.present
     }
 
 
@@ -207,7 +209,9 @@ def _check_file(path: str) -> None:
 
 def _raised(error: BaseException) -> BaseException:
     """What get_config raised: config_flags raised again what it caught, and absl once more."""
-    return error.__context__.__context__
+    for _ in range(2):
+        error = error.__context__ or error
+    return error
 
 
 def _sentence(error: BaseException) -> str:

@@ -547,7 +547,7 @@ def warnings(config: ml_collections.ConfigDict) -> list[str]:
 
 def flatten(fields: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     """{"cnn": {"opt": {"lr": 1}}} as {"cnn.opt.lr": 1}; an empty group stays as it is."""
-    flat = {}
+    flat: dict[str, Any] = {}
     for name, value in fields.items():
         nested = isinstance(value, Mapping) and value
         flat |= flatten(value, f"{prefix}{name}.") if nested else {prefix + name: value}

@@ -104,10 +104,10 @@ def export(workdir: str, fold: str | None, checkpoint: str, output: str | None) 
     return 0
 
 
-def report(workdir: str | None, runs: Sequence[str], output: str | None) -> int:
+def report(workdir: str, runs: Sequence[str], output: str | None) -> int:
     """Writes the report of the run, or the comparison of `runs` if there are any.
 
-    Into `output`, or else the workdir; a comparison without either goes into comparison/.
+    Into `output`, or else the workdir; a comparison without either ("") into comparison/.
     """
     from caecnn_jax.records import workdir as workdir_lib
     from caecnn_jax.reports import compare

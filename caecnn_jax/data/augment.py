@@ -127,7 +127,7 @@ def augment(
 def hole_mask(draws: Draws, height: int, width: int) -> jax.Array:
     """bool [B, H, W], True inside the holes."""
     top, left = draws.corner[:, 0, None], draws.corner[:, 1, None]
-    row, column = jnp.arange(height), jnp.arange(width)
+    row, column = jnp.arange(height)[None], jnp.arange(width)[None]
     in_rows = (row >= top) & (row < top + HOLE_SIZE) & draws.hole[:, None]
     in_columns = (column >= left) & (column < left + HOLE_SIZE)
     return in_rows[:, :, None] & in_columns[:, None, :]

@@ -118,13 +118,15 @@ class Checkpoints:
 
     def steps(self) -> list[int]:
         """The numbers of the complete checkpoints, ascending."""
-        for tries in range(TRIES):
+        for _ in range(TRIES - 1):
             try:
-                return sorted(self._manager.all_steps()) if self.directory.exists() else []
+                return self._listed()
             except FileNotFoundError:  # one was removed between Orbax's listing and its look at it
                 self.__dict__.pop("_manager", None)
-                if tries == TRIES - 1:
-                    raise
+        return self._listed()
+
+    def _listed(self) -> list[int]:
+        return sorted(self._manager.all_steps()) if self.directory.exists() else []
 
     def save(self, step: int, arrays: dict[str, Any], progress: dict[str, Any]) -> None:
         """Saves host arrays {"variables", "opt_state"}; complete when it returns.

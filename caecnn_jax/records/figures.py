@@ -151,6 +151,7 @@ def draw_learning_curves(
     """
     sides = {"train": (SERIES[0], "--"), "valid": (SERIES[1], "-")}
     panels = [key for key in PANELS if any(finite(records, side, key) for side in sides)]
+    class_names = class_names or ()
     by_class = class_names and any(record.get("confusion_matrix") for record in records)
     count = max(1, len(panels) + bool(by_class))
     figure = drawing.Figure(figsize=(WIDTH, 0.5 + 1.35 * count), layout="constrained")

@@ -40,7 +40,7 @@ def start(dtype: str, matmul_precision: str = "highest", *, distributed: bool = 
     `matmul_precision` (default, high or highest) is how exactly an accelerator multiplies float32.
     """
     jax.config.update("jax_enable_x64", dtype == "float64")
-    if jax.config.jax_compilation_cache_dir is None:
+    if jax.config.values["jax_compilation_cache_dir"] is None:
         jax.config.update("jax_compilation_cache_dir", _cache())
     if distributed:
         _join()
@@ -93,7 +93,7 @@ def _join() -> None:
     Elsewhere the environment variables of `_PLACE` say it. A process that is lost ends the others
     after HEARTBEAT_SECONDS; one that never comes is said to be waited for.
     """
-    place = {}
+    place: dict[str, int] = {}
     for name, key in _PLACE.items():
         try:
             place |= {name: int(os.environ[key])} if key in os.environ else {}
@@ -106,7 +106,11 @@ def _join() -> None:
     waiting.daemon = True
     waiting.start()
     try:
-        jax.distributed.initialize(**place, heartbeat_timeout_seconds=HEARTBEAT_SECONDS)
+        jax.distributed.initialize(
+            num_processes=place.get("num_processes"),
+            process_id=place.get("process_id"),
+            heartbeat_timeout_seconds=HEARTBEAT_SECONDS,
+        )
     except (ValueError, RuntimeError) as error:
         raise errors.UserError(
             f"--distributed: cannot join the job ({error}): start it on a TPU pod, under SLURM or "

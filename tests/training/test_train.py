@@ -3,10 +3,9 @@
 import json
 import signal
 
-import jax
 import numpy as np
 import pytest
-from builders import KINDS, PROJECT, tiny_config
+from builders import KINDS, PROJECT, less_optimized, tiny_config
 from etils import epath
 
 from caecnn_jax import errors
@@ -256,16 +255,15 @@ SETTINGS = {
 def trained_with(tmp_path_factory, tiny_data):
     """What one joint epoch of few steps left, with each of SETTINGS."""
     found = {}
-    jax.config.update("jax_disable_most_optimizations", True)  # each compiles anew
-    for name, changes in SETTINGS.items():
-        config = config_of("mixed", do_cv=False, num_epoch=1, only_train_cae_until=0)
-        config.train_data_expansion = {}
-        config.update(changes)
-        folder = tmp_path_factory.mktemp(name) / "run"
-        train.train_and_evaluate(config, folder, tiny_data)
-        saved = checkpoints.Checkpoints(epath.Path(folder / "test"), read_only=True)
-        found[name] = checkpoints.digest(saved.restore(1, train.saved_shapes(config)).arrays)
-    jax.config.update("jax_disable_most_optimizations", False)
+    with less_optimized():  # each compiles anew
+        for name, changes in SETTINGS.items():
+            config = config_of("mixed", do_cv=False, num_epoch=1, only_train_cae_until=0)
+            config.train_data_expansion = {}
+            config.update(changes)
+            folder = tmp_path_factory.mktemp(name) / "run"
+            train.train_and_evaluate(config, folder, tiny_data)
+            saved = checkpoints.Checkpoints(epath.Path(folder / "test"), read_only=True)
+            found[name] = checkpoints.digest(saved.restore(1, train.saved_shapes(config)).arrays)
     return found
 
 
