@@ -73,8 +73,11 @@ def train_runs(
     journals = [Journal(folder, split, data) for split in splits]
     mine = [journals[number] for number in lanes.runs_of_this_process(len(journals))]
     saved = saved_shapes(config)
-    for journal in mine:
-        journal.restore(saved)
+    for journal in journals:
+        if journal in mine:
+            journal.restore(saved)
+        else:
+            journal.reread()
     devices.wait_for_all("every run is restored")
     for journal in mine if lanes.writes_runs() else ():
         journal.start(config.keep_checkpoints)
@@ -92,7 +95,7 @@ def train_runs(
         journal.close()
 
     deal_out(mine, lanes.meshes, train_one, request)
-    wait_for_others(config, journals, mine, progress)
+    wait_for_others(config, journals, mine, progress=progress, request=request)
     records = {journal.split.name: journal.records for journal in journals}
     summary = metrics.summarize(records, data.class_names)
     description["seconds"] = sum(r["seconds"] for of_run in records.values() for r in of_run)
@@ -144,9 +147,14 @@ def wait_for_others(
     config: ml_collections.ConfigDict,
     journals: Sequence[Journal],
     mine: Sequence[Journal],
+    *,
     progress: Progress,
+    request: signals.StopRequest,
 ) -> None:
-    """Waits until the runs of the job's other processes have ended, as their checkpoints tell."""
+    """Waits until the runs of the job's other processes have ended, as their checkpoints tell.
+
+    Raises Interrupted when a signal comes meanwhile.
+    """
     others = [journal for journal in journals if journal not in mine]
     while True:
         for journal in others:
@@ -154,6 +162,8 @@ def wait_for_others(
         progress.write_history()
         if all(has_ended(journal, config) for journal in others):
             break
+        if request.is_made():
+            raise errors.Interrupted(request.signum)
         time.sleep(SECONDS_BETWEEN_LOOKS)
     devices.wait_for_all("every run has ended")
 
