@@ -1,4 +1,4 @@
-"""One process of a training job on tiny data, for test_parallel.py.
+"""One process of a training job on tiny data, for test_devices.py and test_processes.py.
 
 Run:  python tests/parallel_job.py WORKDIR KIND [--config.field=value ...]; the variables of
       jax.distributed, where set, make it one of several processes.
@@ -32,6 +32,9 @@ def main(workdir: str, kind: str, *changes: str) -> int:
         train.train_and_evaluate(config, workdir, make_data())
     except errors.Interrupted as stop:
         return 128 + stop.signum
+    except errors.UserError as error:
+        print(f"error: {error}")
+        return 2
     return 0
 
 

@@ -127,7 +127,8 @@ def train_runs(
         Journal(folder, split, data, selection_metric=config.selection_metric) for split in splits
     ]
     mine = [journals[number] for number in lanes.runs_of_this_process(len(journals))]
-    restore(mine, saved_shapes(config, model), keep=config.keep_checkpoints, lanes=lanes)
+    saved = saved_shapes(config, model)
+    restore(journals, mine, saved, keep=config.keep_checkpoints, lanes=lanes)
     progress = Progress(
         config,
         folder,
@@ -154,7 +155,7 @@ def train_runs(
             journal.close()
 
     deal_out(mine, shared, train_one)
-    wait_for_others(config, journals, mine, progress)
+    wait_for_others(config, journals, mine, progress=progress, request=request)
     return _write_end(folder, described, journals, config.selection_metric)
 
 
@@ -192,15 +193,22 @@ def statistics_of(
 
 
 def restore(
-    journals: Sequence[Journal], target: dict[str, Any], *, keep: int, lanes: devices.Lanes
+    journals: Sequence[Journal],
+    mine: Sequence[Journal],
+    target: dict[str, Any],
+    *,
+    keep: int,
+    lanes: devices.Lanes,
 ) -> None:
-    """Takes each run back to where it was left; where this process writes them, tidies up."""
+    """Takes each run back to where it was left; where this process writes its own, tidies up."""
     for journal in journals:
-        journal.restore(target)
+        if journal in mine:
+            journal.restore(target)
+        else:
+            journal.reread()
     devices.wait_for_all("every run is restored")
-    if lanes.writes_runs():
-        for journal in journals:
-            journal.start(keep)
+    for journal in mine if lanes.writes_runs() else ():
+        journal.start(keep)
 
 
 def deal_out(
@@ -244,9 +252,14 @@ def wait_for_others(
     config: ml_collections.ConfigDict,
     journals: Sequence[Journal],
     mine: Sequence[Journal],
+    *,
     progress: Progress,
+    request: signals.StopRequest,
 ) -> None:
-    """Waits until the runs of the job's other processes have ended, as their checkpoints tell."""
+    """Waits until the runs of the job's other processes have ended, as their checkpoints tell.
+
+    Raises Interrupted when a signal comes meanwhile.
+    """
     others = [journal for journal in journals if journal not in mine]
     while True:
         for journal in others:
@@ -254,6 +267,8 @@ def wait_for_others(
         progress.write_history()
         if all(has_ended(journal, config) for journal in others):
             break
+        if request.is_made():
+            raise errors.Interrupted(request.signum)
         time.sleep(SECONDS_BETWEEN_LOOKS)
     devices.wait_for_all("every run has ended")
 

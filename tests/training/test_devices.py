@@ -1,145 +1,133 @@
-"""The same numbers on one device and on many, in one process and in two."""
+"""One process: how devices are dealt out, and the same numbers on one device and on many."""
 
-import json
-import os
 import pathlib
 import signal
-import socket
-import subprocess
-import sys
 import time
 
 import jax
-import numpy as np
 import pytest
+from jobs import assert_same_numbers, finish, history, start, wait_for
+from stress import kill_resume
 
 from caecnn_jax import errors
 from caecnn_jax.training import devices
 
-JOB = pathlib.Path(__file__).parents[1] / "parallel_job.py"
+FLOAT32 = '--config.dtype="float32"'
+RUNS = ("mixed", FLOAT32, "--config.num_epoch=8")
 
 
-def start(workdir, *args: str, num_devices: int, **environment: str) -> subprocess.Popen:
-    """Starts a job's process with that many CPU devices."""
-    flags = f"--xla_force_host_platform_device_count={num_devices}"
-    environment = {**os.environ, "XLA_FLAGS": flags, **environment}
-    return subprocess.Popen(
-        [sys.executable, str(JOB), str(workdir), *args],
-        env=environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
+def test_one_device_trains_one_run_at_a_time():
+    lanes = devices.lanes(0)
+    assert lanes == devices.lanes(1)
+    assert [mesh.size for mesh in lanes.meshes] == [1] and not lanes.shared
+    assert lanes.at_once == 1 and [*lanes.runs_of_this_process(3)] == [0, 1, 2]
+    assert lanes.writes_runs()
+    with pytest.raises(errors.UserError, match="devices_per_run=2: must divide the 1 device"):
+        devices.lanes(2)
 
 
-def start_two(workdir, *args: str) -> list[subprocess.Popen]:
-    """Starts the two processes of a job on this machine, two devices each."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        address = f"127.0.0.1:{free.getsockname()[1]}"
-    return [
-        start(
-            workdir,
-            *args,
-            num_devices=2,
-            JAX_COORDINATOR_ADDRESS=address,
-            JAX_NUM_PROCESSES="2",
-            JAX_PROCESS_ID=str(process),
-        )
-        for process in range(2)
-    ]
+@pytest.fixture
+def machine(monkeypatch):
+    """Stands for a job's devices: `machine(8)` of one process, `machine(4, processes=2)` of two."""
+    (device,) = jax.devices()
+
+    def of(per_process: int, processes: int = 1, process: int = 0) -> None:
+        monkeypatch.setattr(jax, "local_devices", lambda: [device] * per_process)
+        monkeypatch.setattr(jax, "devices", lambda: [device] * per_process * processes)
+        monkeypatch.setattr(jax, "process_count", lambda: processes)
+        monkeypatch.setattr(jax, "process_index", lambda: process)
+
+    return of
 
 
-def finish(process: subprocess.Popen) -> str:
-    """Waits for a process that must succeed."""
-    output, _ = process.communicate(timeout=240)
-    assert process.returncode == 0, output[-3000:]
-    return output
+@pytest.mark.parametrize(
+    ("devices_per_run", "sizes"), [(0, [1] * 8), (2, [2] * 4), (4, [4, 4]), (8, [8])]
+)
+def test_the_devices_of_a_process_are_dealt_out_evenly(machine, devices_per_run, sizes):
+    machine(8)
+    lanes = devices.lanes(devices_per_run)
+    assert [mesh.size for mesh in lanes.meshes] == sizes and not lanes.shared
+    assert lanes.at_once == len(sizes)
 
 
-def history(workdir) -> list[dict]:
-    lines = (pathlib.Path(workdir) / "history.jsonl").read_text().splitlines()
-    return [json.loads(line) for line in lines]
+@pytest.mark.parametrize("devices_per_run", [3, 16])
+def test_a_number_of_devices_that_does_not_divide_is_refused(machine, devices_per_run):
+    machine(8)
+    message = f"config.devices_per_run={devices_per_run}: must divide the 8 device.* or be all 8 of"
+    with pytest.raises(errors.UserError, match=message):
+        devices.lanes(devices_per_run)
 
 
-def assert_same_numbers(ours: list[dict], theirs: list[dict]) -> None:
-    """The losses of every epoch agree up to the rounding of float64."""
-    assert [(one["run"], one["epoch"]) for one in ours] == [
-        (one["run"], one["epoch"]) for one in theirs
-    ]
-    for one, other in zip(ours, theirs, strict=True):
-        for part in ("train", "valid"):
-            for name in ("loss_cae", "loss_cnn"):
-                assert (one[part][name] is None) == (other[part][name] is None)
-                if one[part][name] is not None:
-                    np.testing.assert_allclose(one[part][name], other[part][name], rtol=1e-9)
+@pytest.mark.parametrize(("process", "runs"), [(0, [0, 2, 4]), (1, [1, 3])])
+def test_each_process_of_a_job_has_runs_of_its_own(machine, process, runs):
+    machine(4, processes=2, process=process)
+    lanes = devices.lanes(2)
+    assert [mesh.size for mesh in lanes.meshes] == [2, 2] and not lanes.shared
+    assert lanes.at_once == 4 and lanes.writes_runs()
+    assert [*lanes.runs_of_this_process(5)] == runs
+
+
+@pytest.mark.parametrize("process", [0, 1])
+def test_on_all_devices_of_a_job_its_processes_train_in_step(machine, process):
+    machine(4, processes=2, process=process)
+    lanes = devices.lanes(8)
+    assert [mesh.size for mesh in lanes.meshes] == [8] and lanes.shared
+    assert lanes.at_once == 1 and [*lanes.runs_of_this_process(3)] == [0, 1, 2]
+    assert lanes.writes_runs() == (process == 0)
+    with pytest.raises(errors.UserError, match=r"divide the 4 device.*, or be all 8 of the job"):
+        devices.lanes(3)
+
+
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory):
+    """The folder of two folds and the test run, trained in float32 on one device."""
+    workdir = tmp_path_factory.mktemp("alone")
+    finish(start(workdir, *RUNS, num_devices=1))
+    return workdir
+
+
+@pytest.mark.slow
+def test_runs_at_the_same_time_leave_what_each_leaves_alone(alone, tmp_path):
+    finish(start(tmp_path, *RUNS, num_devices=4))
+    assert kill_resume.differences(alone, tmp_path) == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("before", "after"), [(4, 1), (1, 2)])
+def test_a_killed_run_goes_on_with_other_devices_to_the_same_end(alone, tmp_path, before, after):
+    process = start(tmp_path, *RUNS, num_devices=before)
+    wait_for(tmp_path / "fold_1" / "2", process)
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    finish(start(tmp_path, *RUNS, num_devices=after))
+    assert kill_resume.differences(alone, tmp_path) == []
+
+
+@pytest.mark.slow
+def test_a_signal_stops_all_runs_that_train(alone, tmp_path):
+    process = start(tmp_path, *RUNS, num_devices=3)
+    wait_for(tmp_path / "fold_2" / "1", process)
+    process.send_signal(signal.SIGTERM)
+    finish(process, 128 + signal.SIGTERM)
+    finish(start(tmp_path, *RUNS, num_devices=3))
+    assert kill_resume.differences(alone, tmp_path) == []
 
 
 @pytest.fixture(scope="module")
 def one_device(tmp_path_factory) -> list[dict]:
     """The history of a mixed run in float64 on one device."""
     workdir = tmp_path_factory.mktemp("one")
-    finish(start(workdir, "mixed", num_devices=1))
+    finish(start(workdir, "mixed", "--config.do_cv=False", num_devices=1))
     return history(workdir)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    ("num_devices", "changes"),
-    [
-        (8, []),
-        (3, []),  # the batch of 32 does not divide
-        (2, ["--config.folds_side_by_side=True"]),
-    ],
-)
-def test_numbers_do_not_depend_on_the_devices(one_device, tmp_path, num_devices, changes):
-    finish(start(tmp_path, "mixed", *changes, num_devices=num_devices))
+@pytest.mark.parametrize("num_devices", [8, 3])  # the batch of 32 does not divide by 3
+def test_the_numbers_of_a_run_do_not_depend_on_its_devices(one_device, tmp_path, num_devices):
+    all_of_them = f"--config.devices_per_run={num_devices}"
+    arguments = ("mixed", "--config.do_cv=False", all_of_them)
+    finish(start(tmp_path, *arguments, num_devices=num_devices))
     assert_same_numbers(history(tmp_path), one_device)
-
-
-@pytest.mark.slow
-def test_two_processes_give_the_numbers_of_one_and_one_of_them_writes(one_device, tmp_path):
-    outputs = [finish(process) for process in start_two(tmp_path, "mixed")]
-    assert "process 1 of 2" in outputs[1]
-    assert_same_numbers(history(tmp_path), one_device)
-    assert len(list((tmp_path / "tensorboard" / "fold_1").glob("events*"))) == 1
-
-
-def wait_for_an_epoch(workdir, *processes: subprocess.Popen) -> None:
-    while not (workdir / "history.jsonl").exists():
-        for process in processes:
-            assert process.poll() is None, process.communicate()[0][-3000:]
-        time.sleep(0.2)
-
-
-@pytest.mark.slow
-def test_a_signal_to_one_process_makes_all_save_and_stop(tmp_path):
-    first, second = start_two(tmp_path, "cae", "--config.num_epoch=1000", "--config.do_cv=False")
-    wait_for_an_epoch(tmp_path, first, second)
-    second.send_signal(signal.SIGTERM)
-    for process in (first, second):
-        output, _ = process.communicate(timeout=120)
-        assert process.returncode == 128 + signal.SIGTERM, output[-3000:]
-    saved = [path.name for path in (tmp_path / "test" / "interrupted").iterdir()]
-    assert saved == ["1"]
-
-
-@pytest.mark.slow
-def test_a_lost_process_ends_the_other_with_an_error(tmp_path):
-    first, second = start_two(tmp_path, "mixed", "--config.num_epoch=1000")
-    wait_for_an_epoch(tmp_path, first, second)
-    second.send_signal(signal.SIGKILL)
-    began = time.monotonic()
-    output, _ = first.communicate(timeout=devices.HEARTBEAT_SECONDS + 60)
-    assert first.returncode != 0
-    assert time.monotonic() - began < devices.HEARTBEAT_SECONDS + 45
-    assert "error" in output.lower() or "fail" in output.lower(), output[-2000:]
-
-
-def test_as_many_devices_as_divide_the_runs_go_along_the_fold_axis():
-    mesh = devices.make_mesh(num_runs=5)
-    assert mesh.axis_names == ("fold", "data")
-    assert mesh.devices.size == mesh.shape["fold"] * mesh.shape["data"]
 
 
 @pytest.fixture

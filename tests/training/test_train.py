@@ -2,18 +2,20 @@
 
 import json
 import signal
+import time
 
+import jax
 import numpy as np
 import pytest
 from builders import KINDS, PROJECT, less_optimized, tiny_config
 from etils import epath
+from tensorboard.backend.event_processing import event_accumulator
 
 from caecnn_jax import errors
-from caecnn_jax.data import dataset
+from caecnn_jax.data import dataset, sampling
 from caecnn_jax.records import board, checkpoints, journal, workdir
-from caecnn_jax.reports import report
 from caecnn_jax.results import evaluate
-from caecnn_jax.training import early_stopping, epochs, signals, train
+from caecnn_jax.training import devices, early_stopping, epochs, progress, signals, train, trainer
 
 GOLDEN = json.loads((PROJECT / "tests" / "golden" / "early_stopping.json").read_text())
 TIMINGS = ("seconds", "images_per_second")
@@ -28,7 +30,6 @@ class Killed(BaseException):
 def draw_nothing():
     """Drawing is slow, and tested elsewhere."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(report, "write", lambda folder: (folder / "report.html").write_text(""))
         patch.setattr(journal.Journal, "finish", lambda self: None)
         patch.setattr(board.Board, "codes", lambda *_: None)
         yield
@@ -74,7 +75,7 @@ def straight(tmp_path_factory, tiny_data):
 
 
 def kill_at_saves(monkeypatch, *counts: int):
-    """Makes the n-th save of this process fail, before (odd n) or after (even n) it is done."""
+    """Kills at the n-th save of this process, before (odd n) or after (even n) it is done."""
     save, calls = journal.Journal.save, []
 
     def killed(self, *args):
@@ -187,18 +188,85 @@ def test_a_run_stopped_by_signals_mid_epoch_ends_as_an_uninterrupted_one(
     assert contents(tmp_path / "run") == expected
 
 
-@pytest.mark.slow
-def test_folds_side_by_side_stopped_and_killed_end_as_uninterrupted(
-    straight, tiny_data, tmp_path, monkeypatch
+def kill_when_shown(monkeypatch, count: int):
+    """Kills before the n-th epoch that is shown, when its checkpoint and history are written."""
+    show, calls = journal.Journal.show_epoch, []
+
+    def killed(self):
+        calls.append(0)
+        if len(calls) == count:
+            raise Killed
+        show(self)
+
+    monkeypatch.setattr(journal.Journal, "show_epoch", killed)
+
+
+def shown(folder, run: str) -> list[int]:
+    """The epochs that TensorBoard shows of a run."""
+    reader = event_accumulator.EventAccumulator(str(folder / "tensorboard" / run))
+    return [event.step for event in reader.Reload().Scalars("train/images_per_second")]
+
+
+@pytest.mark.parametrize("count", [1, 2], ids=["amid the run", "at its end"])
+def test_what_a_kill_kept_from_being_shown_is_shown_when_the_run_goes_on(
+    count, tiny_data, tmp_path, monkeypatch
 ):
-    config = {"batch_size": 16, "steps_per_call": 1, "folds_side_by_side": True}
-    expected = contents(straight("mixed", **config))
-    kill_at_saves(monkeypatch, 2, 3, 5)  # one fold's epoch is saved and the other's is not
-    stop_after(monkeypatch, 4)
-    train_through(
-        config_of("mixed", **config), tmp_path / "run", tiny_data, (errors.Interrupted, Killed)
-    )
-    assert contents(tmp_path / "run") == expected
+    folder = tmp_path / "run"
+    config = tiny_config("cae", do_cv=False, save_img_per_epoch=1)
+    kill_when_shown(monkeypatch, count)
+    with pytest.raises(Killed):
+        train.train_and_evaluate(config, folder, tiny_data)
+    monkeypatch.undo()
+    # The epoch itself counts, and history tells of it.
+    assert len((folder / "history.jsonl").read_text().splitlines()) == count
+    pictures = folder / "images" / "test"
+    assert not (pictures / f"reconstruction-epoch-{count:04d}.png").exists()
+    settings = []
+    monkeypatch.setattr(journal.Journal, "show_settings", lambda self, config: settings.append(1))
+    trained = train.train_and_evaluate(config, folder, tiny_data)
+    assert shown(folder, "test") == [1, 2] and settings == [1]
+    names = {"reconstruction-epoch-0001.png", "reconstruction-epoch-0002.png"}
+    assert names == {path.name for path in pictures.iterdir()}
+    assert trained["test"]["epochs"] == 2
+
+
+@pytest.mark.parametrize("method", ["show_epoch", "show_reconstructions", "show_settings"])
+def test_what_fails_to_be_shown_is_a_warning_and_costs_no_epoch(
+    method, straight, tiny_data, tmp_path, monkeypatch, caplog
+):
+    def fails(*_):
+        raise ValueError("what no picture likes")
+
+    monkeypatch.setattr(journal.Journal, method, fails)
+    config = tiny_config("cae", save_img_per_epoch=2)
+    train.train_and_evaluate(config, tmp_path / "run", tiny_data)
+    assert "fold_1: cannot be shown in full: what no picture likes" in caplog.text
+    assert contents(tmp_path / "run") == contents(straight("cae"))
+
+
+def test_the_checkpoint_comes_first_then_history_then_what_is_shown(
+    tiny_data, tmp_path, monkeypatch
+):
+    order = []
+
+    def noted(owner, method):
+        original = getattr(owner, method)
+
+        def note(self, *args):
+            order.append(method)
+            return original(self, *args)
+
+        monkeypatch.setattr(owner, method, note)
+
+    noted(checkpoints.Checkpoints, "save")
+    noted(progress.Progress, "write_history")
+    noted(journal.Journal, "show_epoch")
+    noted(journal.Journal, "show_reconstructions")
+    config = tiny_config("cae", do_cv=False, num_epoch=1)
+    train.train_and_evaluate(config, tmp_path / "run", tiny_data)
+    began = order.index("save")
+    expected = ["save", "write_history", "show_epoch", "show_reconstructions"]
+    assert order[began : began + 4] == expected
 
 
 def test_a_damaged_latest_checkpoint_changes_nothing_in_the_end(
@@ -241,35 +309,52 @@ def test_a_falling_rate_cannot_go_on_for_more_epochs(tiny_data, tmp_path):
         train.train_and_evaluate(config, tmp_path / "run", tiny_data)
 
 
-SETTINGS = {
-    "nothing": {},
-    "lr_schedule": {"lr_schedule": "cosine"},
-    "lr_ramp_epochs": {"lr_ramp_epochs": 1},
-    "aug": {"aug": {"max_shift": 4}},
-    "loss_weight": {"cae": {"loss_weight": 0.1}},
-    "logit_adjustment": {"cnn": {"logit_adjustment": 1.0}},
-}
+@pytest.fixture
+def epoch_of(tiny_data, tmp_path, monkeypatch):
+    """What reaches the training of an epoch of a run with these changes: (state, moment, pipeline).
+
+    It is told from the call that would train it; nothing is trained.
+    """
+
+    def of(expansion=None, **changes):
+        config = config_of("mixed", do_cv=False, **changes)
+        config.train_data_expansion = config.train_data_expansion if expansion is None else {}
+
+        def called(state, data, order, key, moment, *, pipeline, **_):
+            seen.extend((state, moment, pipeline))
+            raise Killed
+
+        seen = []
+        monkeypatch.setattr(epochs, "train", called)
+        with pytest.raises(Killed):
+            train.train_and_evaluate(config, tmp_path / str(len(changes)), tiny_data)
+        return seen
+
+    return of
 
 
-@pytest.fixture(scope="module")
-def trained_with(tmp_path_factory, tiny_data):
-    """What one joint epoch of few steps left, with each of SETTINGS."""
-    found = {}
-    with less_optimized():  # each compiles anew
-        for name, changes in SETTINGS.items():
-            config = config_of("mixed", do_cv=False, num_epoch=1, only_train_cae_until=0)
-            config.train_data_expansion = {}
-            config.update(changes)
-            folder = tmp_path_factory.mktemp(name) / "run"
-            train.train_and_evaluate(config, folder, tiny_data)
-            saved = checkpoints.Checkpoints(epath.Path(folder / "test"), read_only=True)
-            found[name] = checkpoints.digest(saved.restore(1, train.saved_shapes(config)).arrays)
-    return found
+def test_by_default_nothing_bends_rates_losses_or_classes(epoch_of):
+    state, moment, pipeline = epoch_of()
+    assert state.recipe.reconstruction_weight == 1 and not state.recipe.loss.needs_counts
+    assert all((factors == 1).all() for factors in moment.lr_factors.values())
+    assert pipeline.aug.max_shift == 0
+    # 20 images of a class, of three 12 and 6 of those again.
+    assert state.class_counts.tolist() == [20, 20, 18, 20, 18, 20, 20, 20, 20, 18]
 
 
-@pytest.mark.slow
-def test_every_setting_reaches_training(trained_with):
-    assert len(set(trained_with.values())) == len(SETTINGS)
+def test_the_settings_of_the_losses_and_the_augmentation_reach_training(epoch_of):
+    changes = {"cae": {"loss_weight": 0.1}, "cnn": {"logit_adjustment": 1.5}}
+    state, _, pipeline = epoch_of(expansion={}, aug={"max_shift": 4}, **changes)
+    assert state.recipe.reconstruction_weight == 0.1 and state.recipe.logit_adjustment == 1.5
+    assert pipeline.aug.max_shift == 4
+    assert epoch_of(use_aug=False)[2].aug is None
+
+
+def test_a_schedule_and_a_ramp_reach_training(epoch_of):
+    falling = epoch_of(lr_schedule="cosine")[1].lr_factors["cae"]
+    assert falling[0] == 1 and (np.diff(falling) < 0).all()
+    rising = epoch_of(lr_schedule="cosine", lr_ramp_epochs=1)[1].lr_factors["cae"]
+    assert rising[0] == 0 and (np.diff(rising) > 0).all()
 
 
 def test_a_finished_run_says_so_and_loads_nothing(straight, monkeypatch, caplog):
@@ -341,10 +426,99 @@ def test_a_loss_that_is_not_finite_ends_the_run_each_time_alike(tiny_data, tmp_p
     saved.restore(1, train.saved_shapes(config))
 
 
-def test_a_step_compiles_once_for_all_folds_of_a_phase(tiny_data, tmp_path):
+def test_a_step_compiles_once_for_all_folds_of_a_phase(tiny_data, tmp_path, compilations):
     config = config_of("mixed", num_epoch=3, steps_per_call=1)
-    config.cnn.opt.lr = 0.00123  # of no other test, so that nothing is compiled yet
-    compiled = epochs._compiled(epochs._train_chunk, donates=True)
-    before = compiled._cache_size()
-    train.train_and_evaluate(config, tmp_path / "run", tiny_data)
-    assert compiled._cache_size() - before == 2  # warm-up and joint, for two folds and the test
+    with less_optimized():
+        train.train_and_evaluate(config, tmp_path / "run", tiny_data)
+    # Warm-up and joint, for two folds and the test run.
+    assert compilations.count("jit(_train_chunk)") == 2
+    assert compilations.count("jit(_eval_chunk)") == 2
+
+
+@pytest.fixture
+def two_at_once(monkeypatch):
+    """As if there were two devices: two runs train at the same time."""
+    (mesh,) = devices.lanes(0).meshes
+    monkeypatch.setattr(devices, "lanes", lambda _: devices.Lanes((mesh, mesh), shared=False))
+
+
+class Failed(Exception):
+    """What one of several runs may end with."""
+
+
+def fake_journals(*names: str) -> list[journal.Journal]:
+    splits = [sampling.Split(name, 1, *[np.arange(3)] * 3) for name in names]
+    return [journal.Journal(epath.Path("nowhere"), split, None) for split in splits]
+
+
+def test_the_error_of_one_run_stops_the_others_and_is_the_one_that_is_raised():
+    (mesh,) = devices.lanes(0).meshes
+    request, stopped = signals.StopRequest(), []
+
+    def train_one(run, _mesh):
+        if run.split.name == "fold_2":
+            raise Failed
+        while not request.is_made():
+            time.sleep(0.01)
+        stopped.append(run.split.name)
+        raise errors.Interrupted(request.signum)
+
+    runs = fake_journals("fold_1", "fold_2", "fold_3")
+    with pytest.raises(Failed):
+        train.deal_out(runs, (mesh, mesh), train_one, request)
+    assert sorted(stopped) == ["fold_1", "fold_3"]
+
+
+def test_no_two_runs_share_a_mesh_at_the_same_time():
+    (mesh,) = devices.lanes(0).meshes
+    other = jax.sharding.Mesh(mesh.devices, ("other",))  # to tell them apart
+    busy, seen = set(), []
+
+    def train_one(run, on):
+        assert on.axis_names not in busy
+        busy.add(on.axis_names)
+        time.sleep(0.02)
+        seen.append((run.split.name, on.axis_names))
+        busy.remove(on.axis_names)
+
+    runs = fake_journals("fold_1", "fold_2", "fold_3", "fold_4", "test")
+    train.deal_out(runs, (mesh, other), train_one, signals.StopRequest())
+    assert sorted(name for name, _ in seen) == ["fold_1", "fold_2", "fold_3", "fold_4", "test"]
+    assert {axes for _, axes in seen} == {("data",), ("other",)}
+
+
+def test_runs_that_stop_for_anothers_divergence_end_as_uninterrupted_ones(
+    straight, tiny_data, tmp_path, monkeypatch, two_at_once
+):
+    config = {"batch_size": 16, "steps_per_call": 1}
+    folder, check = tmp_path / "run", trainer.check_finite
+
+    def diverges(run, epoch, *losses):
+        if (run, epoch) == ("fold_1", 2):
+            raise errors.Diverged("fold_1 is of no use")
+        check(run, epoch, *losses)
+
+    monkeypatch.setattr(trainer, "check_finite", diverges)
+    with pytest.raises(errors.Diverged, match="fold_1 is of no use"):
+        train.train_and_evaluate(config_of("cae", **config), folder, tiny_data)
+    saved = checkpoints.Checkpoints(epath.Path(folder / "fold_1"), read_only=True)
+    assert saved.steps() == [1] and not (folder / "metrics.json").exists()
+    monkeypatch.setattr(trainer, "check_finite", check)
+    train.train_and_evaluate(config_of("cae", **config), folder, tiny_data)
+    assert contents(folder) == contents(straight("cae", **config))
+
+
+def test_a_process_that_waits_for_the_others_heeds_a_signal(tmp_path, monkeypatch):
+    monkeypatch.setattr(train, "SECONDS_BETWEEN_LOOKS", 0.01)
+    runs = fake_journals("fold_1", "fold_2")
+    config = config_of("cnn")
+    runs[0].records = records_of([0.5, 0.6])
+    shown = progress.Progress(config, epath.Path(tmp_path), runs, at_once=1, writes=False)
+    request = signals.StopRequest()
+    request.receive(signal.SIGTERM)
+    with pytest.raises(errors.Interrupted):
+        train.wait_for_others(config, runs, runs[:1], progress=shown, request=request)
+    # But where there is nothing to wait for, the job has ended.
+    runs[1].records = records_of([0.5, 0.6])
+    monkeypatch.setattr(journal.Journal, "reread", lambda self: None)
+    train.wait_for_others(config, runs, runs[:1], progress=shown, request=request)

@@ -1,0 +1,77 @@
+"""Training jobs in processes of their own, on as many CPU devices as asked for."""
+
+import json
+import os
+import pathlib
+import socket
+import subprocess
+import sys
+import time
+
+import numpy as np
+
+JOB = pathlib.Path(__file__).parent / "parallel_job.py"
+
+
+def start(workdir, *args: str, num_devices: int, **environment: str) -> subprocess.Popen:
+    """Starts a job's process with that many CPU devices."""
+    flags = f"--xla_force_host_platform_device_count={num_devices}"
+    return subprocess.Popen(
+        [sys.executable, str(JOB), str(workdir), *args],
+        env={**os.environ, "XLA_FLAGS": flags, **environment},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+
+def start_two(workdir, *args: str) -> list[subprocess.Popen]:
+    """Starts the two processes of a job on this machine, two devices each."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{free.getsockname()[1]}"
+    return [
+        start(
+            workdir,
+            *args,
+            num_devices=2,
+            JAX_COORDINATOR_ADDRESS=address,
+            JAX_NUM_PROCESSES="2",
+            JAX_PROCESS_ID=str(process),
+        )
+        for process in range(2)
+    ]
+
+
+def finish(process: subprocess.Popen, code: int = 0) -> str:
+    """Waits for a process that must end with this exit code; returns what it said."""
+    output, _ = process.communicate(timeout=300)
+    assert process.returncode == code, output[-3000:]
+    return output
+
+
+def wait_for(path: pathlib.Path, *processes: subprocess.Popen) -> None:
+    """Waits until a job has made a file or folder."""
+    while not path.exists():
+        for process in processes:
+            assert process.poll() is None, process.communicate()[0][-3000:]
+        time.sleep(0.01)
+
+
+def history(workdir) -> list[dict]:
+    """The lines of history.jsonl."""
+    lines = (pathlib.Path(workdir) / "history.jsonl").read_text().splitlines()
+    return [json.loads(line) for line in lines]
+
+
+def assert_same_numbers(ours: list[dict], theirs: list[dict]) -> None:
+    """The losses of every epoch agree up to the rounding of float64."""
+    assert [(one["run"], one["epoch"]) for one in ours] == [
+        (one["run"], one["epoch"]) for one in theirs
+    ]
+    for one, other in zip(ours, theirs, strict=True):
+        for part in ("train", "valid"):
+            for name in ("loss_cae", "loss_cnn"):
+                assert (one[part][name] is None) == (other[part][name] is None)
+                if one[part][name] is not None:
+                    np.testing.assert_allclose(one[part][name], other[part][name], rtol=1e-9)
