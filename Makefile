@@ -1,11 +1,12 @@
 # make demo: set up, prepare CIFAR-10, train and report.  make test: set up, lint and test.
+# make test-tpu: compile for TPU, on any machine, and hold the compiler's estimates to their bounds.
 # PYTHON: the interpreter to start from (3.11 or later). EXTRA: cuda or tpu, for those devices.
 PYTHON ?= python3
 EXTRA ?=
 BIN := .venv/bin
 WORKDIR ?= runs/demo
 
-.PHONY: demo test clean
+.PHONY: demo test test-tpu clean
 
 demo: .venv/installed
 	@echo "== Preparing CIFAR-10 (about half a minute the first time, plus the download)"
@@ -19,6 +20,10 @@ test: .venv/installed-test
 	$(BIN)/ruff format --check .
 	@echo "== Testing (at most ten minutes on two cores)"
 	$(BIN)/python -m pytest -q -rs -n 2 --dist loadfile
+
+test-tpu: .venv-tpu/installed
+	@echo "== Compiling for TPU, without one (about five minutes on two cores)"
+	.venv-tpu/bin/python -m pytest -q tests/tpu
 
 .venv/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
@@ -36,5 +41,14 @@ test: .venv/installed-test
 	$(BIN)/python -m pip install --quiet --editable '.[test]'
 	@touch $@
 
+# An environment of its own: where libtpu is installed, JAX looks for a TPU and says so at each start.
+.venv-tpu/installed: pyproject.toml
+	@echo "== Installing the program and libtpu into .venv-tpu (a few minutes)"
+	$(PYTHON) -m venv .venv-tpu
+	.venv-tpu/bin/python -m pip install --quiet --editable '.[test]'
+	.venv-tpu/bin/python -m pip install --quiet --editable '.[tpu]' || \
+		echo "libtpu is not to be had here: the tests that need it will be skipped"
+	@touch $@
+
 clean:
-	rm -rf .venv build *.egg-info
+	rm -rf .venv .venv-tpu build *.egg-info

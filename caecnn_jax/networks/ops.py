@@ -60,13 +60,24 @@ def _conv(x, kernel, padding=((1, 1), (1, 1)), strides=(1, 1), **options):
     )
 
 
+def _plain_conv(x, kernel, *args, **options):
+    """`_conv`; on a TPU of bfloat16 to float32, as which its matrix units add it up anyway.
+
+    Its vector units know no bfloat16: what follows until the next convolution would convert twice.
+    """
+    if x.dtype == jnp.bfloat16 and jax.default_backend() == "tpu":
+        x, kernel = x.astype(jnp.float32), kernel.astype(jnp.float32)
+        options["precision"] = lax.Precision.DEFAULT
+    return _conv(x, kernel, *args, **options)
+
+
 # Computed once, whoever reads it. Only a program compiled with `compiler_options` keeps to it.
 _once = lax.optimization_barrier
 
 
 def conv3x3(x, kernel, plain=None):
     """Convolve [B, H, W, C] with [3, 3, C, D], padded to keep H and W; no bias."""
-    return _conv(x, kernel) if use_plain(plain) else _cpu_conv3x3(x, kernel)
+    return _plain_conv(x, kernel) if use_plain(plain) else _cpu_conv3x3(x, kernel)
 
 
 # [j, a, b, p]: output column p of a pair reads with the kernel's column j the column b of pair a of
@@ -122,7 +133,7 @@ def conv_transpose4x4(x, kernel, plain=None):
     As linen's ConvTranspose with strides (2, 2) and padding ((2, 2), (2, 2)), PyTorch's padding=1.
     """
     if use_plain(plain):
-        return _conv(x, kernel, ((2, 2), (2, 2)), lhs_dilation=(2, 2))
+        return _plain_conv(x, kernel, ((2, 2), (2, 2)), lhs_dilation=(2, 2))
     return _cpu_conv_transpose4x4(x, kernel)
 
 
