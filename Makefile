@@ -18,6 +18,8 @@ test: .venv/installed-test
 	@echo "== Linting"
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports
+	$(BIN)/mypy
 	@echo "== Testing (at most ten minutes on two cores)"
 	$(BIN)/python -m pytest -q -rs -n 2 --dist loadfile
 

@@ -11,6 +11,7 @@ import pytest
 from builders import tiny_config
 from etils import epath
 
+from caecnn_jax.networks import models
 from caecnn_jax.records import board, checkpoints, journal, workdir
 from caecnn_jax.reports import report
 from caecnn_jax.training import train
@@ -56,7 +57,7 @@ def newest(folder: pathlib.Path) -> int:
     """The newest checkpoint's epoch, restored whole."""
     saved = checkpoints.Checkpoints(epath.Path(folder / "test"), read_only=True)
     config = workdir.read_config(epath.Path(folder))
-    return saved.restore_newest(train.saved_shapes(config)).step
+    return saved.restore_newest(train.saved_shapes(config, models.from_config(config))).step
 
 
 def train_to(num_epoch: int, folder: pathlib.Path, data) -> None:

@@ -13,6 +13,7 @@ from tensorboard.backend.event_processing import event_accumulator
 
 from caecnn_jax import errors
 from caecnn_jax.data import dataset, sampling
+from caecnn_jax.networks import models
 from caecnn_jax.records import board, checkpoints, journal, workdir
 from caecnn_jax.results import evaluate
 from caecnn_jax.training import devices, early_stopping, epochs, progress, signals, train, trainer
@@ -42,7 +43,7 @@ def config_of(kind: str, **changes):
 def contents(folder) -> dict:
     """Everything of a run but its timings."""
     config = workdir.read_config(epath.Path(folder))
-    shapes = train.saved_shapes(config)
+    shapes = train.saved_shapes(config, models.from_config(config))
     found = {"metrics": json.loads((folder / "metrics.json").read_text())}
     lines = (folder / "history.jsonl").read_text().splitlines()
     found["history"] = [without_timings(json.loads(line)) for line in lines]
@@ -423,7 +424,7 @@ def test_a_loss_that_is_not_finite_ends_the_run_each_time_alike(tiny_data, tmp_p
             assert expected in str(error.value)
     saved = checkpoints.Checkpoints(epath.Path(tmp_path / "run" / "fold_1"), read_only=True)
     assert saved.steps() == [1]
-    saved.restore(1, train.saved_shapes(config))
+    saved.restore(1, train.saved_shapes(config, models.from_config(config)))
 
 
 def test_a_step_compiles_once_for_all_folds_of_a_phase(tiny_data, tmp_path, compilations):
