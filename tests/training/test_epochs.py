@@ -165,7 +165,8 @@ def test_an_evaluation_counts_each_image_once(data, stepped):
 def place(tiny_data):
     """The tiny images on the first device, not augmented."""
     (mesh, *_) = devices.lanes(0).meshes
-    return epochs.place(tiny_config("cae", use_aug=False), tiny_data, mesh)
+    pipeline = epochs.Pipeline(tiny_data.images.shape[1:], augment.CIFAR10)
+    return epochs.place(tiny_data, pipeline, mesh)
 
 
 @pytest.mark.parametrize(
@@ -187,27 +188,33 @@ def test_an_order_is_dealt_out_in_whole_calls(
     assert np.asarray(order.indices)[np.asarray(order.mask)].tolist() == indices.tolist()
 
 
-def test_a_batch_is_made_of_the_bytes_at_its_indices(place, tiny_data):
-    indices, mask = jnp.array([9, 3]), jnp.array([True, False])
-    batch = place.pipeline.batch(place.data, indices, mask, None, jnp.float32)
+def test_images_are_made_of_the_bytes_at_their_indices(place, tiny_data):
+    images = place.pipeline.images(place.data, jnp.array([9, 3]), None, jnp.float32)
     pixels = tiny_data.images[[9, 3]] / 255
     expected = (pixels - np.array([0.4914, 0.4822, 0.4465])) / np.array([0.247, 0.243, 0.261])
-    np.testing.assert_allclose(batch["image"], expected, atol=1e-5)
-    assert batch["label"].tolist() == tiny_data.labels[[9, 3]].tolist()
-    assert_equal(batch["mask"], mask)
+    np.testing.assert_allclose(images, expected, atol=1e-5)
 
 
-def test_only_a_key_augments_a_batch(place):
+def test_only_draws_augment_images(place):
     augmenting = place.pipeline._replace(aug=augment.Settings())
-    given = (place.data, jnp.arange(8), jnp.ones(8, bool))
-    plain = place.pipeline.batch(*given, None, jnp.float32)["image"]
-    for pipeline, key, same in (
-        (augmenting, None, True),  # an evaluation
-        (place.pipeline, KEY, True),  # use_aug=False
-        (augmenting, KEY, False),
-    ):
-        images = pipeline.batch(*given, key, jnp.float32)["image"]
-        assert np.array_equal(images, plain) == same
+    assert place.pipeline.draws(KEY, 8) is None  # use_aug=False
+    given = (place.data, jnp.arange(8))
+    plain = place.pipeline.images(*given, None, jnp.float32)
+    assert_equal(augmenting.images(*given, None, jnp.float32), plain)  # an evaluation
+    augmented = augmenting.images(*given, augmenting.draws(KEY, 8), jnp.float32)
+    assert not np.array_equal(augmented, plain)
+
+
+def test_a_batch_is_mixed_where_that_is_on(place):
+    images = place.pipeline.images(place.data, jnp.arange(4), None, jnp.float32)
+    mask = jnp.array([True, True, True, False])
+    batch = {"image": images, "label": jnp.arange(4), "mask": mask}
+    assert place.pipeline.mixed(batch, KEY) is batch
+    mixed = place.pipeline._replace(mixup_alpha=1.0).mixed(batch, KEY)
+    share, partner = float(mixed["share"]), np.asarray(mixed["partner"])
+    expected = share * images + (1 - share) * images[partner]
+    np.testing.assert_allclose(mixed["image"], expected, atol=1e-6)
+    assert partner[3] == 3 and sorted(partner.tolist()) == [0, 1, 2, 3]
 
 
 def test_runs_of_different_length_share_one_compiled_program(place, compilations):
