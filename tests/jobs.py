@@ -14,11 +14,15 @@ JOB = pathlib.Path(__file__).parent / "parallel_job.py"
 
 
 def start(workdir, *args: str, num_devices: int, **environment: str) -> subprocess.Popen:
-    """Starts a job's process with that many CPU devices."""
+    """Starts a job's process with that many CPU devices.
+
+    XLA has a thread for each of them at least, and how it divides a sum among its threads decides
+    the last bits: so that they can be compared, there are eight threads whatever the devices.
+    """
     flags = f"--xla_force_host_platform_device_count={num_devices}"
     return subprocess.Popen(
         [sys.executable, str(JOB), str(workdir), *args],
-        env={**os.environ, "XLA_FLAGS": flags, **environment},
+        env={**os.environ, "XLA_FLAGS": flags, "PJRT_NPROC": "8", **environment},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,

@@ -1,14 +1,20 @@
 """Tests of the files in configs/."""
 
 import ast
+import functools
 import importlib
 import json
 import pathlib
 
+import jax
+import jax.numpy as jnp
 import ml_collections
 import pytest
 
 from caecnn_jax import config as config_lib
+from caecnn_jax.data import augment
+from caecnn_jax.networks import models
+from caecnn_jax.training import epochs, steps
 from configs import default, from_json
 
 PROJECT = pathlib.Path(__file__).parent.parent
@@ -71,6 +77,39 @@ def test_every_config_says_how_to_run_it(name):
         ast.parse(text)
     )
     assert name == "default" or len(text.splitlines()) <= 100  # default.py grows with the fields
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_config_traces_a_step_of_each_phase_and_an_evaluation(name):
+    """On shapes alone: augmentation, networks, losses and updates fit together."""
+    config = get_config(name)
+    model = models.from_config(config)
+    pipeline = epochs.Pipeline((32, 32, 3), augment.CIFAR10, augment.Settings(**config.aug))
+
+    def step(key, images, *, joint):
+        counts = jnp.ones(10, jnp.int32)
+        state = steps.create_state(model, config, key, class_counts=counts)
+        data = {"image": images, "label": jnp.zeros(len(images), jnp.int32)}
+        order = jnp.zeros((1, config.batch_size), jnp.int32)
+        mask = order == 0
+        moment = steps.Moment(dict.fromkeys(state.params, jnp.ones(1)))
+        trained, metrics = epochs._train_chunk(
+            state, data, order, mask, key, 0, moment, joint=joint, pipeline=pipeline
+        )
+        found = epochs._eval_chunk(
+            model, trained.variables, data, order, mask, joint=joint, pipeline=pipeline
+        )
+        return state, trained, metrics, found
+
+    images = jax.ShapeDtypeStruct((5, 32 * 32 * 3), jnp.uint8)
+    for joint in {True, not (config.use_cae and config.use_cnn)}:
+        traced = functools.partial(step, joint=joint)
+        state, trained, metrics, found = jax.eval_shape(traced, jax.random.key(0), images)
+        assert jax.tree.map(jnp.shape, trained) == jax.tree.map(jnp.shape, state)
+        losses = {"loss_cae"} if config.use_cae else set()
+        losses |= {"loss_cnn"} if config.use_cnn and joint else set()
+        assert set(metrics) == losses | {"images"}
+        assert set(found) - set(metrics) == ({"confusion"} if "loss_cnn" in losses else set())
 
 
 @pytest.mark.parametrize("name", NAMES)

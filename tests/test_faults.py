@@ -13,14 +13,12 @@ from etils import epath
 
 from caecnn_jax.networks import models
 from caecnn_jax.records import board, checkpoints, journal, workdir
-from caecnn_jax.reports import report
 from caecnn_jax.training import train
 
 
 @pytest.fixture(autouse=True)
 def draw_nothing(monkeypatch):
     """Drawing is slow, and tested elsewhere."""
-    monkeypatch.setattr(report, "write", lambda folder: (folder / "report.html").write_text(""))
     monkeypatch.setattr(journal.Journal, "finish", lambda self: None)
     monkeypatch.setattr(board.Board, "codes", lambda *_: None)
 

@@ -85,7 +85,7 @@ def test_denormalize_clips_what_no_pixel_can_show():
 
 
 def test_normalized_training_colours_are_centred():
-    mean = jnp.asarray(augment.MEAN)[None] * 255
+    mean = jnp.asarray(augment.CIFAR10.mean)[None] * 255
     np.testing.assert_allclose(augment.normalize(mean), np.zeros((1, 3)), atol=1e-6)
 
 

@@ -1,14 +1,14 @@
 """Kills the real program at random times until it has ended, and compares with a run left alone.
 
-python tests/stress/kill_resume.py --kills 100
+python tests/stress/kill_resume.py --kills 100 [--devices 4]
 Needs the prepared CIFAR-10 (TFDS_DATA_DIR), of which it uses 340 training images; on two
 cores a kill takes about ten seconds. Each experiment (two folds and the test run, warm-up and
 joint epochs) is started again after each kill until it ends; then follows one with another seed,
 until the kills are made. SIGKILL falls mostly, SIGTERM sometimes. Half of the kills are spread
 evenly over the processor time that the rest of the run needs, start-up included; the others wait
 for something to be written - a checkpoint under way, or any file - and strike a moment later. At
-the end all that a run leaves must be equal bit for bit, timings aside: arrays and records in all
-checkpoints, history.jsonl, metrics.json, pictures.
+the end all that a run leaves must be equal bit for bit to what it leaves alone on one device,
+timings aside: arrays and records in all checkpoints, history.jsonl, metrics.json, pictures.
 """
 
 import argparse
@@ -51,10 +51,15 @@ def command(workdir: pathlib.Path, seed: int) -> list[str]:
     return [sys.executable, "main.py", *config, "--workdir", str(workdir)]
 
 
-def start(workdir: pathlib.Path, seed: int, log) -> subprocess.Popen:
-    environment = os.environ | {"JAX_PLATFORMS": "cpu"}
+def start(workdir: pathlib.Path, seed: int, log, *, num_devices: int) -> subprocess.Popen:
+    """The program on simulated devices; XLA's threads, on which last bits depend, are as many."""
+    simulated = {
+        "JAX_PLATFORMS": "cpu",
+        "XLA_FLAGS": f"--xla_force_host_platform_device_count={num_devices}",
+        "PJRT_NPROC": str(max(os.cpu_count(), 8)),
+    }
     return subprocess.Popen(
-        command(workdir, seed), cwd=PROJECT, env=environment, stdout=log, stderr=log
+        command(workdir, seed), cwd=PROJECT, env=os.environ | simulated, stdout=log, stderr=log
     )
 
 
@@ -182,14 +187,16 @@ def differences(alone: pathlib.Path, killed: pathlib.Path) -> list[str]:
 def run_alone(workdir: pathlib.Path, seed: int) -> float:
     """Runs the experiment without a kill; returns the processor seconds that it took."""
     with open(f"{workdir}.log", "w") as log:
-        process = start(workdir, seed, log)
+        process = start(workdir, seed, log, num_devices=1)
         _, status, usage = os.wait4(process.pid, 0)
     if status:
         raise RuntimeError(f"{workdir} failed:\n{pathlib.Path(log.name).read_text()}")
     return usage.ru_utime + usage.ru_stime
 
 
-def run_killed(workdir: pathlib.Path, seed: int, seconds: float, kills: int, killer: Killer):
+def run_killed(
+    workdir: pathlib.Path, seed: int, *, seconds: float, kills: int, killer: Killer, devices: int
+) -> list[tuple[str, str]]:
     """Runs the experiment, killing it at most `kills` times; returns where each kill fell."""
     fell = []
     log_path = pathlib.Path(f"{workdir}.log")
@@ -199,7 +206,7 @@ def run_killed(workdir: pathlib.Path, seed: int, seconds: float, kills: int, kil
         done = len(history.read_text().splitlines()) if history.exists() else 0
         left = startup + (seconds - startup) * (1 - done / epochs_in_all)
         with open(log_path, "w") as log:
-            process = start(workdir, seed, log)
+            process = start(workdir, seed, log, num_devices=devices)
             signum = killer.strike(process, workdir, left) if len(fell) < kills else None
             code = process.wait()
         if signum is not None:
@@ -218,9 +225,10 @@ class Job(threading.Thread):
     lock = threading.Lock()  # all jobs compare with the same runs that are left alone
     alone: ClassVar[dict[int, float]] = {}  # processor seconds of those runs by seed
 
-    def __init__(self, folder: pathlib.Path, seed: int, number: int, kills: int):
+    def __init__(self, folder: pathlib.Path, *, seed: int, number: int, kills: int, devices: int):
         super().__init__()
         self.folder, self.seed, self.number, self.kills = folder, seed, number, kills
+        self.devices = devices
         self.killer = Killer(1000 * seed + number)
         self.fell: list[tuple[str, str]] = []  # each kill's signal and place
         self.equal: list[tuple[pathlib.Path, pathlib.Path]] = []  # what is to be compared
@@ -234,8 +242,14 @@ class Job(threading.Thread):
                 if seed not in Job.alone:
                     Job.alone[seed] = run_alone(alone, seed)
                     print(f"seed {seed}: {Job.alone[seed]:.0f} s without kills", flush=True)
-            left = self.kills - len(self.fell)
-            self.fell += run_killed(killed, seed, Job.alone[seed], left, self.killer)
+            self.fell += run_killed(
+                killed,
+                seed,
+                seconds=Job.alone[seed],
+                kills=self.kills - len(self.fell),
+                killer=self.killer,
+                devices=self.devices,
+            )
             self.equal.append((alone, killed))
             seed += 1
 
@@ -245,6 +259,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--kills", type=int, default=100)
     parser.add_argument("--seed", type=int, default=0, help="of the times, and of the experiments")
     parser.add_argument("--jobs", type=int, default=1, help="experiments at a time")
+    parser.add_argument("--devices", type=int, default=1, help="simulated; each trains a run")
     parser.add_argument("--workdir", type=pathlib.Path, help="default: a temporary folder")
     arguments = parser.parse_args(argv)
     folder = arguments.workdir or pathlib.Path(tempfile.mkdtemp(prefix="kill_resume_"))
@@ -252,7 +267,10 @@ def main(argv: list[str] | None = None) -> int:
     folder.mkdir(parents=True, exist_ok=True)
     began = time.time()
     shares = [len(range(job, arguments.kills, arguments.jobs)) for job in range(arguments.jobs)]
-    jobs = [Job(folder, arguments.seed, number, share) for number, share in enumerate(shares)]
+    jobs = [
+        Job(folder, seed=arguments.seed, number=number, kills=share, devices=arguments.devices)
+        for number, share in enumerate(shares)
+    ]
     for job in jobs:
         job.start()
     for job in jobs:
