@@ -6,6 +6,7 @@ Paths are `epath`, so that a folder may be a bucket; the lock needs a local one.
 import contextlib
 import errno
 import fcntl
+import importlib.util
 import json
 import os
 import re
@@ -21,6 +22,9 @@ from caecnn_jax import errors, logs
 _NO_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOTSUP)  # flock's errors there
 
 
+BUCKETS = {"gs": ("gcsfs", "'.[tpu]'"), "s3": ("s3fs", "s3fs")}  # the package and what brings it
+
+
 class WorkdirError(errors.UserError):
     """A folder that cannot be written, is in use, or holds another run."""
 
@@ -28,10 +32,17 @@ class WorkdirError(errors.UserError):
 def resolve(path: str | os.PathLike) -> epath.Path:
     """The path as an absolute one, which Orbax asks for, "~" being the home directory.
 
-    Addresses of buckets stay as given.
+    Addresses of buckets stay as given. Raises WorkdirError where nothing here can reach them.
     """
     path = os.fspath(path)
-    if "://" in path:
+    scheme, is_address, _ = path.partition("://")
+    if is_address:
+        if scheme not in BUCKETS:
+            known = " and ".join(f"{name}://" for name in BUCKETS)
+            raise WorkdirError(f"{path}: a folder, or the address of a bucket: {known} are known")
+        package, brought_by = BUCKETS[scheme]
+        if importlib.util.find_spec(package) is None:
+            raise WorkdirError(f"{path}: {package} is missing: pip install {brought_by}")
         return epath.Path(path)
     return epath.Path(os.path.abspath(os.path.expanduser(path)))
 
@@ -61,11 +72,15 @@ def _failure(path: epath.Path, reason: str) -> str:
 def write_bytes(path: epath.Path, content: bytes) -> None:
     """Writes aside and renames, so that `path` holds the old content or the new, whole.
 
+    A bucket's objects appear whole, and renaming one is copying it: there it is written at once.
     Raises WorkdirError when the disk does not take it.
     """
-    aside = path.with_name(f".{path.name}.partial")
+    in_bucket = "://" in os.fspath(path)
+    aside = path if in_bucket else path.with_name(f".{path.name}.partial")
     with writing(path):
         aside.write_bytes(content)
+        if in_bucket:
+            return
         aside.replace(path)
 
 

@@ -2,6 +2,7 @@
 
 import errno
 import fcntl
+import importlib.util
 import os
 import signal
 import subprocess
@@ -182,6 +183,7 @@ def test_a_lock_that_fails_otherwise_is_an_error(folder, monkeypatch):
 def test_a_tilde_is_the_home_directory(monkeypatch, tmp_path):
     monkeypatch.setenv("HOME", str(tmp_path))
     assert workdir.resolve("~/runs/x") == epath.Path(tmp_path / "runs" / "x")
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: name == "gcsfs")
     assert str(workdir.resolve("gs://bucket/~x")) == "gs://bucket/~x"
     monkeypatch.chdir(tmp_path)
     assert workdir.resolve("a~b") == epath.Path(tmp_path / "a~b")
@@ -208,3 +210,15 @@ def test_a_folder_in_which_something_was_trained_keeps_its_config(folder, leave)
     leave(folder)
     with pytest.raises(workdir.WorkdirError, match="seed was 0 and is 7"):
         visit(folder, tiny_config(seed=7))
+
+
+def test_a_bucket_without_its_package_is_a_sentence(monkeypatch):
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(workdir.WorkdirError, match=r"gs://runs/a: gcsfs is missing: pip install"):
+        workdir.resolve("gs://runs/a")
+
+
+@pytest.mark.parametrize("address", ["foo://runs/a", "http://runs/a"])
+def test_an_unknown_kind_of_address_is_a_sentence(address):
+    with pytest.raises(workdir.WorkdirError, match="gs:// and s3:// are known"):
+        workdir.resolve(address)
