@@ -5,6 +5,10 @@ class UserError(Exception):
     """Something that the user can mend; the message says what, where and how. Exit code 2."""
 
 
+class ConfigError(UserError, ValueError):
+    """A config that cannot be run; one sentence with field, value and what is allowed."""
+
+
 class DataError(UserError):
     """The data cannot be had; the message says what is wrong, where, and the remedy."""
 

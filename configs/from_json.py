@@ -9,7 +9,7 @@ import pathlib
 
 import ml_collections
 
-from caecnn_jax import config as config_lib
+from caecnn_jax import saved_config
 from configs import default
 
 
@@ -34,6 +34,6 @@ def get_config(arg=None):
     defaults = default.get_config().to_dict() | no_classes
     # Unknown fields and wrong types are for config.validate to report.
     config = ml_collections.ConfigDict(
-        config_lib.merged(defaults, config_lib.as_tuples(fields)), allow_dotted_keys=True
+        saved_config.merged(defaults, saved_config.as_tuples(fields)), allow_dotted_keys=True
     )
     return default.quick(config) if quick else config

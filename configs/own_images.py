@@ -1,8 +1,8 @@
 r"""Images of your own: settings that work on most small sets without thinking.
 
-Run:     python main.py --config configs/own_images.py --config.dataset=photos --workdir runs/photos
-Quick:   python main.py --config configs/own_images.py:quick --config.dataset=photos \
-             --workdir runs/photos-quick
+Run:     python main.py --config configs/own_images.py --workdir runs/photos --config.dataset=photos
+Quick:   python main.py --config configs/own_images.py:quick --workdir runs/photos-quick \
+             --config.dataset=photos
 Data:    python -m caecnn_jax.data.dataset photos    # says what is there, without training
 Time:    the epochs follow from the number of images (image_budget); not measured here.
 

@@ -6,7 +6,9 @@ import ml_collections
 import pytest
 from builders import KINDS, tiny_config
 
+from caecnn_jax import blocks as blocks_lib
 from caecnn_jax import config as config_lib
+from caecnn_jax import saved_config
 from configs import mixed
 
 
@@ -60,7 +62,7 @@ def test_the_code_halves_with_each_encoder_block(blocks):
     config.cae.enc_block_sizes = ((3, 4), *[(4, 4)] * (blocks - 1))
     config.cae.dec_block_sizes = (*[(4, 4)] * (blocks - 1), (4, 3))
     config_lib.validate(config)
-    assert config_lib.code_resolution(config) == 32 // 2**blocks
+    assert blocks_lib.code_resolution(config) == 32 // 2**blocks
 
 
 OPEN = {
@@ -83,8 +85,8 @@ def test_zeros_stand_for_what_is_read(kind, size, channels):
     config.aug.max_shift = 0
     config.update_from_flattened_dict(ALL_OPEN[kind])
     config_lib.validate(config)
-    assert config_lib.image_channels(config) == channels  # 0: the data decide
-    blocks = config_lib.resolved_blocks(config, channels or 1)
+    assert blocks_lib.image_channels(config) == channels  # 0: the data decide
+    blocks = blocks_lib.resolved(config, channels or 1)
     assert blocks.encoder == ((channels or 1, 2),)
     assert blocks.decoder == ((2, channels or 1),)
     if kind != "cae":
@@ -107,7 +109,7 @@ def test_zeros_stand_for_what_is_read(kind, size, channels):
 def test_the_channels_that_a_config_tells(changes, wanted):
     config = tiny_config("mixed")
     config.update_from_flattened_dict(changes)
-    assert config_lib.image_channels(config) == wanted
+    assert blocks_lib.image_channels(config) == wanted
 
 
 FOUR = {
@@ -173,7 +175,7 @@ def test_what_own_images_cannot_be_is_said(field, value, message):
 
 def test_a_config_survives_json():
     config = tiny_config("mixed")
-    back = config_lib.from_json(config_lib.to_json(config))
+    back = saved_config.from_text(saved_config.to_text(config))
     assert back == config
     assert back.cnn.block_sizes == ((3, 4, True), (6, 6, True))  # tuples, not lists
 
@@ -193,7 +195,7 @@ def test_a_config_survives_json():
 )
 def test_a_saved_config_that_is_damaged_is_a_config_error(text, message):
     with pytest.raises(config_lib.ConfigError, match=message):
-        config_lib.from_json(text)
+        saved_config.from_text(text)
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from builders import PROJECT, prepared_data_dir
 from PIL import Image
 
 from caecnn_jax import config as config_lib
-from caecnn_jax import modes
+from caecnn_jax import modes, saved_config
 from caecnn_jax.data import dataset
 from caecnn_jax.results import evaluate, predict
 
@@ -37,7 +37,7 @@ def no_data(monkeypatch):
 def test_its_config_reads_as_what_it_meant_then():
     text = (OLD_RUN / "config.json").read_text()
     assert "format" not in json.loads(text)
-    config = config_lib.from_json(text)
+    config = saved_config.from_text(text)
     config_lib.validate(config)
     assert config.devices_per_run == 0  # instead of what is gone: folds side by side
     assert "folds_side_by_side" not in config

@@ -258,7 +258,7 @@ def main() -> int:
     logs.to_console("INFO")
     try:
         config.update(vars(args))
-        config_lib.check_fields(config)
+        config_lib.check_schema(config.to_dict())
         data = open_source(config).read()
         print("\n".join([*table(data), *_advice(config, data)]))
     except UserError as error:

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 import ml_collections
 
 from caecnn_jax import config as config_lib
+from caecnn_jax import fields
 from caecnn_jax.data import sampling
 
 
@@ -22,7 +23,7 @@ def check(
     for group in ("train_data_regulation", "train_data_expansion"):
         for name in config[group]:
             if name != "all":
-                config_lib.known(f"{group}.{name}", name, class_names, "is no class of the data")
+                fields.known(f"{group}.{name}", name, class_names, "is no class of the data")
     factor = config.imbalance.factor
     sizes = dict(
         zip(

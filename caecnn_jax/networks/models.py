@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 import ml_collections
 
-from caecnn_jax import config as config_lib
+from caecnn_jax import blocks as blocks_lib
 from caecnn_jax.data import cifar, dataset
 from caecnn_jax.networks import layers
 
@@ -183,9 +183,9 @@ def from_config(
     config, and where that leaves it open from its data set, which is then opened. Raises
     ConfigError where the blocks take another number of channels.
     """
-    channels = channels or config_lib.image_channels(config)
+    channels = channels or blocks_lib.image_channels(config)
     channels = channels or dataset.load(config).images.shape[-1]
-    sizes = config_lib.resolved_blocks(config, channels)
+    sizes = blocks_lib.resolved(config, channels)
     dtype = jnp.dtype(config.dtype)
     # Low-precision compute keeps its parameters and statistics in float32.
     types = {"dtype": dtype, "param_dtype": jnp.promote_types(dtype, jnp.float32)}

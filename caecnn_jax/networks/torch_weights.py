@@ -10,6 +10,7 @@ import jax
 import ml_collections
 import numpy as np
 
+from caecnn_jax import blocks as blocks_lib
 from caecnn_jax import config as config_lib
 from caecnn_jax.networks import models
 
@@ -52,8 +53,8 @@ def _flat_shape(config: ml_collections.ConfigDict) -> tuple[int, int, int]:
     """(channels, rows, columns) of the feature maps that the dense layer reads."""
     blocks = config.cnn.block_sizes
     resolution = config.image_size
-    if config_lib.reads_code(config):
-        resolution = config_lib.code_resolution(config)
+    if blocks_lib.reads_code(config):
+        resolution = blocks_lib.code_resolution(config)
     size = resolution // 2 ** sum(pool for *_, pool in blocks)
     channels = blocks[-1][1]
     if config.use_cae and config.cnn.use_mixed_input and len(blocks) == 1:

@@ -11,7 +11,7 @@ import jax
 import numpy as np
 from etils import epath
 
-from caecnn_jax import config as config_lib
+from caecnn_jax import saved_config
 from caecnn_jax.data import augment, cifar, dataset, sampling
 from caecnn_jax.records import workdir
 
@@ -69,7 +69,7 @@ def read_description(folder: epath.Path) -> dataset.Description:
     if workdir.read_format(folder) == 1:
         statistics = augment.CIFAR10
         return dataset.Description("cifar10", cifar.CLASS_NAMES, 32, 3, *statistics, cifar.DIGEST)
-    fields = config_lib.as_tuples(workdir.read_json(path))
+    fields = saved_config.as_tuples(workdir.read_json(path))
     try:
         return dataset.Description(**fields)
     except TypeError as error:

@@ -17,7 +17,7 @@ from absl import logging
 from etils import epath
 
 from caecnn_jax import config as config_lib
-from caecnn_jax import errors, logs
+from caecnn_jax import errors, logs, saved_config
 
 _NO_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOTSUP)  # flock's errors there
 
@@ -103,7 +103,7 @@ def read_config(workdir: epath.Path) -> ml_collections.ConfigDict:
     if not path.exists():
         raise WorkdirError(f"{workdir} holds no run: there is no config.json; check --workdir")
     try:
-        return config_lib.from_json(path.read_text())
+        return saved_config.from_text(path.read_text())
     except (config_lib.ConfigError, UnicodeDecodeError) as error:
         raise config_lib.ConfigError(f"{path}: {error}") from error
 
@@ -164,7 +164,7 @@ def claim(
             # These tell of fewer epochs than are asked for now. They go before the config changes.
             for name in ("metrics.json", "report.html"):
                 (workdir / name).unlink(missing_ok=True)
-            write_bytes(workdir / "config.json", config_lib.to_json(config).encode())
+            write_bytes(workdir / "config.json", saved_config.to_text(config).encode())
         yield finished
 
 

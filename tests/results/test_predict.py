@@ -11,8 +11,7 @@ from builders import KINDS, tiny_config
 from etils import epath
 from PIL import Image
 
-from caecnn_jax import config as config_lib
-from caecnn_jax import errors
+from caecnn_jax import errors, saved_config
 from caecnn_jax.data import augment, cifar, dataset
 from caecnn_jax.networks import models
 from caecnn_jax.records import about, checkpoints
@@ -96,7 +95,7 @@ def test_a_float64_run_is_used_in_float32_without_x64(tmp_path, images):
     assert jax.tree.leaves(variables)[0].dtype == np.float64
     saved = checkpoints.Checkpoints(tmp_path / "test")
     saved.save(1, {"variables": variables}, {"records": []})
-    (tmp_path / "config.json").write_text(config_lib.to_json(config))
+    (tmp_path / "config.json").write_text(saved_config.to_text(config))
     about.write_description(epath.Path(tmp_path), ABOUT)
     model = predict.load(tmp_path)
     assert jax.tree.leaves(model.variables)[0].dtype == np.float32
