@@ -2,7 +2,7 @@
 
 A command's runs, the folds of the cross-validation and the test run, are dealt out to the devices:
 on one device they train one after another, on several at the same time, each with its own journal
-and its own end. The folders of a study share the devices likewise, see `training.study`.
+and its own end. The folders of a study share the devices likewise, see `training.parts`.
 """
 
 import concurrent.futures
@@ -147,11 +147,13 @@ def train_runs(
         if has_ended(journal, config) and journal.is_complete():
             return
         place = epochs.Place(mesh, shared.images_on(data, mesh), pipeline)
-        trainer.Trainer(
-            config, model, journal, place=place, progress=progress, request=request
-        ).train()
-        with journal.showing():
-            journal.finish()
+        try:
+            trainer.Trainer(
+                config, model, journal, place=place, progress=progress, request=request
+            ).train()
+            with journal.showing():
+                journal.finish()
+        finally:
             journal.close()
 
     deal_out(mine, shared, train_one)

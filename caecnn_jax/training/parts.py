@@ -7,6 +7,7 @@ folds and test runs of all their folders dealt out alike. One that fails leaves 
 import concurrent.futures
 import contextlib
 import contextvars
+import signal
 import sys
 import threading
 import time
@@ -43,7 +44,8 @@ def is_finished(run: study_lib.Run, workdir: epath.Path) -> bool:
     if not (folder / "config.json").exists():
         return False
     saved = workdir_lib.read_config(folder)
-    if differing := config_lib.differences(saved, run.config):
+    is_trained = (folder / "history.jsonl").exists()  # else the folder takes the new config
+    if is_trained and (differing := config_lib.differences(saved, run.config)):
         raise workdir_lib.WorkdirError(
             f"{folder} holds a run of another config: {'; '.join(differing)}; give the study the "
             "same values, another name for the variant, or another --workdir"
@@ -79,7 +81,7 @@ def train_all(
 
         def train_one(run: study_lib.Run) -> None:
             if shared.request.is_made():
-                raise errors.Interrupted(shared.request.signum)
+                raise errors.Interrupted(shared.request.signum or signal.SIGTERM)
             own = shared._replace(request=OwnRequest(shared.request))
             with overview.running(run.name) as on_epoch:
                 _train_folder(run, workdir / run.name, loaded[data_key(run)], own, on_epoch)
