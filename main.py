@@ -6,13 +6,14 @@ predict    python main.py --mode predict --workdir runs/mixed --images photos/ c
 export     python main.py --mode export --workdir runs/mixed --output mixed.jax
 report     python main.py --mode report --workdir runs/mixed
            python main.py --mode report --runs runs/cnn runs/mixed --workdir runs/compared
+study      python main.py --mode study --config studies/ablation.py --workdir runs/ablation
 """
 
 from absl import flags
 
 from caecnn_jax import command_line, errors, logs, modes
 
-MODES = ("train", "evaluate", "predict", "export", "report")
+MODES = ("train", "evaluate", "predict", "export", "report", "study")
 CONFIG = command_line.define_config()
 WORKDIR = flags.DEFINE_string("workdir", None, "The run's folder, a path or a bucket's address.")
 MODE = flags.DEFINE_enum("mode", "train", MODES, "What to do.")
@@ -31,12 +32,17 @@ SAVE = flags.DEFINE_bool("save_reconstructions", False, "predict: a PNG beside e
 RUNS = flags.DEFINE_multi_string(
     "runs", [], "report: folders to compare, or NAME=PATTERN for several seeds; first the baseline."
 )
+INDEX = flags.DEFINE_integer("index", None, "study: which of the parts to train, from 0.")
+COUNT = flags.DEFINE_integer("count", None, "study: how many parts the study is split into.")
+LAUNCHER = flags.DEFINE_enum("launcher", None, ("submitit",), "study: what trains the parts.")
+DRY_RUN = flags.DEFINE_bool("dry_run", False, "study: say what would train, and how long.")
 USED = {  # the flags of each mode, beside --workdir and --log_level
     "train": ("config", *command_line.MOVED, "distributed"),
     "evaluate": ("fold", "checkpoint", "split", *command_line.MOVED, "output"),
     "predict": ("fold", "checkpoint", "images", "output", "save_reconstructions"),
     "export": ("fold", "checkpoint", "output"),
     "report": ("runs", "output"),
+    "study": ("config", "index", "count", "launcher", "dry_run"),
 }
 
 
@@ -65,8 +71,11 @@ def main(argv: list[str]) -> int:
             return modes.predict(*model, paths + argv[1:], OUTPUT.value, SAVE.value)
         case "export":
             return modes.export(*model, OUTPUT.value)
-        case _:  # report
+        case "report":
             return modes.report(workdir, paths + argv[1:], OUTPUT.value)
+        case _:  # study
+            parts = INDEX.value, COUNT.value
+            return modes.study(CONFIG.value, workdir, parts, LAUNCHER.value, DRY_RUN.value)
 
 
 def run() -> None:

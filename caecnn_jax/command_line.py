@@ -19,9 +19,11 @@ from ml_collections import config_flags
 from caecnn_jax import errors
 
 flags.disclaim_key_flags()  # --help lists main.py's flags, and --config is one of them
-USER_ERROR, DIVERGED, SOME_SKIPPED = 2, 3, 4  # a signal's is 128 and its number; 1 is a crash
+# A signal's is 128 and its number; 1 is a crash as well.
+SOME_FAILED, USER_ERROR, DIVERGED, SOME_SKIPPED = 1, 2, 3, 4
 MOVED = ("config.dataset", "config.data_dir")  # flags of evaluate, for which there is no --config
 HELP = {"help", "helpshort", "helpfull", "helpxml", "h", "?"}
+STUDY = pathlib.Path(__file__).with_name("study.py")  # as a config file: a study's base
 _FROM_CONFIG_FILE = "Error whilst parsing config file"
 
 
@@ -108,9 +110,11 @@ def parse(argv: list[str]) -> list[str]:
 
     The program must have defined the flag --config, a config file's.
     """
-    path = _config_path(argv)
+    path = _value_of(argv, "config")
     if path is not None:
         _check_file(path)
+        if _value_of(argv, "mode") == "study":
+            argv = _with_base(argv, path)
     elif not any(name in flags.FLAGS for name in MOVED):
         for name in MOVED:
             flags.DEFINE_string(name, None, "evaluate: where the data lie now, or other data.")
@@ -124,6 +128,8 @@ def parse(argv: list[str]) -> list[str]:
             raise errors.UserError(f"{_sentence(error)} ({remedy})") from error
         # config_flags puts a traceback into its message; the config file's own error is behind it.
         raise errors.UserError(f"--config={path}: {_sentence(_raised(error))}") from error
+    except errors.UserError as error:
+        raise errors.UserError(f"--config={path}: {_sentence(error)}") from error
     except Exception as error:  # a config file is a program: it may raise anything
         reason = f"{type(error).__name__}: {_sentence(error)}"
         raise errors.UserError(f"--config={path}: {reason}") from error
@@ -184,14 +190,29 @@ def _file_like_a_flag(argv: list[str]) -> str | None:
     return None
 
 
-def _config_path(argv: list[str]) -> str | None:
-    """What --config is given, with the argument behind the colon; None where it is not there."""
-    path = None
+def study_file() -> str:
+    """What --config named in mode study, with the argument behind the colon."""
+    return config_flags.get_config_filename(flags.FLAGS["config"]).removeprefix(f"{STUDY}:")
+
+
+def _with_base(argv: list[str], path: str) -> list[str]:
+    """The arguments with the study's base as the config, so that its fields are flags."""
+    for index, argument in enumerate(argv):
+        if argument.lstrip("-") == f"config={path}":
+            return [*argv[:index], f"--config={STUDY}:{path}", *argv[index + 1 :]]
+        if argument in ("--config", "-config") and argv[index + 1 : index + 2] == [path]:
+            return [*argv[:index], f"--config={STUDY}:{path}", *argv[index + 2 :]]
+    return argv
+
+
+def _value_of(argv: list[str], wanted: str) -> str | None:
+    """What a flag is given, of --config with the argument behind the colon; None if nothing."""
+    found = None
     for flag, following in itertools.zip_longest(argv[1:], argv[2:]):
         name, equals, value = flag.partition("=")
-        if name in ("--config", "-config"):
-            path = value if equals else following
-    return path
+        if name in (f"--{wanted}", f"-{wanted}"):
+            found = value if equals else following
+    return found
 
 
 def _check_file(path: str) -> None:

@@ -4,6 +4,7 @@ Each function returns the command's exit code. The imports are inside, so that -
 the command line come at once.
 """
 
+import os
 import shlex
 from collections.abc import Mapping, Sequence
 
@@ -120,6 +121,46 @@ def report(workdir: str, runs: Sequence[str], output: str | None) -> int:
         page = report_lib.write(workdir_lib.resolve(workdir), place)
     print(f"written to {page}")
     return 0
+
+
+def study(
+    base: ml_collections.ConfigDict | None,
+    workdir: str,
+    parts: tuple[int | None, int | None],
+    launcher: str | None,
+    dry_run: bool,
+) -> int:
+    """Trains a study, or the part of it with this index and count, and writes its page.
+
+    1 where a run failed. `base` is that of the file that --config names, its fields overridden.
+    """
+    if base is None:
+        raise errors.UserError("--config is missing: for example --config studies/ablation.py")
+    from caecnn_jax import study as study_lib
+
+    study = study_lib.load(command_line.study_file(), base)
+    from caecnn_jax.records import workdir as workdir_lib
+    from caecnn_jax.reports import study as report
+    from caecnn_jax.training import devices, launch
+    from caecnn_jax.training import study as training
+
+    folder, (index, count) = workdir_lib.resolve(workdir), parts
+    if launcher and index is not None:
+        raise errors.UserError("--index is for one part, --launcher for all: leave one out")
+    if launcher and not dry_run:
+        failed = launch.submit(study, folder, num_parts=count or len(study.runs))
+    else:
+        runs = study_lib.chosen(study.runs, index, count, os.environ)
+        devices.start(study.runs[0].config.dtype)
+        if dry_run:
+            print(training.plan(study, runs, folder))
+            return 0
+        failed = training.train_all(runs, folder)
+    page = report.write(study, folder)
+    print(f"\n{page.with_suffix('.md').read_text()}\nstudy: {page}")
+    for name, reason in failed.items():
+        print(f"failed: {name}: {reason}")
+    return command_line.SOME_FAILED if failed else 0
 
 
 def _start(workdir: str):

@@ -211,6 +211,17 @@ def part(runs: Sequence[Run], index: int, count: int) -> tuple[Run, ...]:
     return tuple(runs[index::count])
 
 
+def chosen(
+    runs: Sequence[Run], index: int | None, count: int | None, environment: Mapping[str, str]
+) -> tuple[Run, ...]:
+    """The runs of the part that --index and --count name, else that of a SLURM array's task."""
+    if (index is None) != (count is None):
+        raise StudyError("--index and --count go together: part I of N is --index I --count N")
+    if index is None:
+        index, count = part_of_array(environment) or (0, 1)
+    return part(runs, index, count)
+
+
 def part_of_array(environment: Mapping[str, str]) -> tuple[int, int] | None:
     """Index and count of the part that is a SLURM array's task; None outside one.
 

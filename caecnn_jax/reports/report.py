@@ -207,6 +207,11 @@ def signed(value: float, digits: int = 4) -> str:
     return f"{value:+.{digits}f}".replace("-", "\N{MINUS SIGN}")
 
 
+def p_value(p: float | None) -> str:
+    """A p-value for people: a dash where there is none."""
+    return "–" if p is None else "< 0.001" if p < 0.001 else f"{p:.3f}"  # noqa: RUF001
+
+
 def duration(seconds: float) -> str:
     """Seconds as people read them: 42 s, 12 min, 3 h 05 min."""
     if seconds < 120:
@@ -224,7 +229,7 @@ def write_page(path: epath.Path, template: str, values: Mapping[str, Any]) -> ep
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    functions = (title, model_name, config_lib.flatten, number, signed, duration)
+    functions = (title, model_name, config_lib.flatten, number, signed, duration, p_value)
     environment.filters |= {function.__name__: function for function in functions}
     return write_file(path, environment.get_template(template).render(values))
 

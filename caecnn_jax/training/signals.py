@@ -9,8 +9,8 @@ from collections.abc import Iterator
 
 from absl import logging
 
-# SIGHUP comes when a terminal goes, SIGUSR1 from SLURM ahead of a job's end.
-SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1)
+# SIGHUP comes when a terminal goes, SIGUSR1 from SLURM ahead of a job's end, SIGUSR2 by submitit.
+SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
 ONE = 2.0  # seconds: signals so close are one, sent to a process group and by a wrapper too
 
 

@@ -43,7 +43,8 @@ def is_finished(run: study_lib.Run, workdir: epath.Path) -> bool:
     if not (folder / "config.json").exists():
         return False
     saved = workdir_lib.read_config(folder)
-    if differing := config_lib.differences(saved, run.config):
+    is_trained = (folder / "history.jsonl").exists()  # else the folder takes the new config
+    if is_trained and (differing := config_lib.differences(saved, run.config)):
         raise workdir_lib.WorkdirError(
             f"{folder} holds a run of another config: {'; '.join(differing)}; give the study the "
             "same values, another name for the variant, or another --workdir"

@@ -1,0 +1,265 @@
+"""The page of a study: study.html, one self-contained file, study.json and a table, study.md."""
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from etils import epath
+
+from caecnn_jax import study as study_lib
+from caecnn_jax.records import drawing, figures, runs
+from caecnn_jax.reports import compare, report
+from caecnn_jax.results import study as results
+
+LABELS = {
+    "accuracy": "accuracy",
+    "balanced_accuracy": "balanced accuracy",
+    "macro_f1": "macro F1",
+    "g_mean": "G-mean of recalls",
+    "loss_cnn": "classification loss",
+    "calibration_error": "calibration error",
+    "loss_cae": "reconstruction loss",
+    "rare_recall": "recall of rare classes",
+}
+TITLES = {"cv": "Validation", "test": "Test"}
+
+
+def write(study: study_lib.Study, workdir: epath.PathLike) -> epath.Path:
+    """Writes the three files from what is finished; returns the path of study.html."""
+    workdir = epath.Path(workdir)
+    result = results.summary(study, workdir)
+    report.write_file(workdir / "study.json", json.dumps(result, indent=2) + "\n")
+    report.write_file(workdir / "study.md", markdown(result))
+    values = {
+        "result": result,
+        "labels": LABELS,
+        "titles": TITLES,
+        "shown": {part: shown(result, part) for part in result["parts"]},
+        "fields": list(dict.fromkeys(f for v in result["variants"].values() for f in v["config"])),
+        "charts": {part: charts(study, result, workdir, part) for part in result["parts"]},
+    }
+    return report.write_page(workdir / "study.html", "study.html.jinja", values)
+
+
+def shown(result: Mapping[str, Any], part: str) -> list[str]:
+    """The figures that any variant has, the one that decides first."""
+    have = [name for name in LABELS if of_figure(result, part, name)]
+    return sorted(have, key=lambda name: name != result["primary"])
+
+
+def of_figure(result: Mapping[str, Any], part: str, name: str) -> dict[str, dict]:
+    """{variant: mean, interval and values} of a figure, of the variants that have it."""
+    of_part = {variant: one.get(part, {}) for variant, one in result["variants"].items()}
+    return {variant: one[name] for variant, one in of_part.items() if name in one}
+
+
+def differences(result: Mapping[str, Any], part: str, name: str) -> dict[str, dict]:
+    """{variant: difference from its baseline} of a figure."""
+    found = {
+        variant: one.get("difference", {}).get(part, {})
+        for variant, one in result["variants"].items()
+    }
+    return {variant: one[name] for variant, one in found.items() if name in one}
+
+
+# --- The table ------------------------------------------------------------------------------------
+
+
+def markdown(result: Mapping[str, Any]) -> str:
+    """A table a part, for a README: a row a variant."""
+    lines = [f"{line}\n" for line in preamble(result)]
+    for part in result["parts"]:
+        names = shown(result, part)
+        headings = ["variant", "seeds", "parameters"]
+        headings += [LABELS[names[0]], "difference", "p", *(LABELS[name] for name in names[1:])]
+        headings.append("time a seed")
+        lines += ["", f"{TITLES[part]}:", "", _line(headings)]
+        lines.append(_line(["---", *["---:"] * (len(headings) - 1)]))
+        for variant, one in result["variants"].items():
+            if one["finished"] and part in one:
+                lines.append(_line([variant, *_cells(variant, one, part, names)]))
+    return "\n".join(lines).replace("\n\n\n", "\n\n") + "\n"
+
+
+def preamble(result: Mapping[str, Any]) -> list[str]:
+    """What the tables are of, a sentence an item."""
+    percent = round(100 * result["confidence"])
+    sentences = [
+        f"{result['study']}: mean over seeds and folds, with its {percent} % interval; difference "
+        "from the variant's baseline under the same seeds, on the same images; p adjusted by Holm."
+    ]
+    if environment := result["environment"]:
+        sentences.append(
+            f"{environment['device_kind']}, {environment['cpu_count']} CPU cores, "
+            f"jax {environment['jax']}; {report.duration(result['seconds'])} of training."
+        )
+    if result["unfinished"]:
+        sentences.append(f"Not finished: {', '.join(result['unfinished'])}.")
+    return sentences
+
+
+def _cells(variant: str, one: Mapping[str, Any], part: str, names: Sequence[str]) -> list[str]:
+    primary, difference = one[part].get(names[0]), one.get("difference", {}).get(part, {})
+    difference = difference.get(names[0])
+    cells = [str(len(one["seeds"])), f"{one['parameters']:,}", _interval(primary)]
+    if variant == one["baseline"]:
+        cells += ["baseline", ""]
+    else:
+        cells += [
+            _interval(difference, signed=True),
+            report.p_value(difference and difference["p_holm"]),
+        ]
+    means = (one[part].get(name) for name in names[1:])
+    cells += ["–" if mean is None else f"{mean['mean']:.4f}" for mean in means]  # noqa: RUF001
+    return [*cells, report.duration(one["seconds"])]
+
+
+def _interval(one: Mapping[str, Any] | None, signed: bool = False) -> str:
+    if one is None:
+        return "–"  # noqa: RUF001
+    sign = "+" if signed else ""
+    mean = f"{one['mean']:{sign}.4f}"
+    return (
+        mean if one["low"] is None else f"{mean} [{one['low']:{sign}.4f}, {one['high']:{sign}.4f}]"
+    )
+
+
+def _line(cells: Sequence[str]) -> str:
+    return f"| {' | '.join(cells)} |"
+
+
+# --- Charts ---------------------------------------------------------------------------------------
+
+
+def charts(
+    study: study_lib.Study, result: Mapping[str, Any], workdir: epath.Path, part: str
+) -> dict[str, str | None]:
+    """SVG charts of a part, None where there is nothing to draw."""
+    name = result["primary"] if result["primary"] in shown(result, part) else shown(result, part)[0]
+    label = LABELS[name]
+    means, gains = of_figure(result, part, name), differences(result, part, name)
+    baselines = {one["baseline"] for one in result["variants"].values()}
+    recalls = {
+        variant: one["recall"]
+        for variant, one in (
+            (variant, one.get("difference", {}).get(part, {}))
+            for variant, one in result["variants"].items()
+        )
+        if one.get("recall")
+    }
+    curves = accuracy_curves(study, workdir, part)
+    seconds = {variant: result["variants"][variant]["seconds"] for variant in means}
+    return {
+        "means": figures.svg(draw_dots(means, label, marked=baselines), f"{label} by variant"),
+        "gains": gains
+        and figures.svg(
+            draw_dots(gains, f"difference of {label}", zero=True), f"Difference of {label}"
+        ),
+        "recalls": figures.svg(draw_recalls(recalls), "Difference of recall by rare class")
+        if recalls
+        else None,
+        "time": figures.svg(draw_time(means, seconds, label), f"{label} against training time"),
+        "curves": figures.svg(compare.draw_curves(curves), "Accuracy over epochs")
+        if curves
+        else None,
+    }
+
+
+@drawing.settings()
+def draw_dots(
+    rows: Mapping[str, Mapping], label: str, marked: Sequence[str] = (), zero: bool = False
+) -> drawing.Figure:
+    """A row for each variant, in it the mean, its interval and faintly the values."""
+    axes = _rows(list(rows), label)
+    if zero:
+        axes.axvline(0, color=drawing.COLORS["ink"], linewidth=1)
+    for height, (variant, one) in enumerate(rows.items()):
+        color = figures.RARE if variant in marked else figures.USUAL
+        values = list(one["values"].values())
+        axes.plot(values, [height] * len(values), "|", color=color, ms=6, alpha=0.5)
+        if one["low"] is not None:
+            axes.hlines(height, one["low"], one["high"], color=color, linewidth=1.4)
+        axes.plot(one["mean"], height, "o", color=color, ms=5)
+    return axes.figure
+
+
+@drawing.settings()
+def draw_recalls(rows: Mapping[str, Mapping[str, Mapping]]) -> drawing.Figure:
+    """Differences of recall with intervals: a row for each variant, a marker for each class."""
+    axes = _rows(list(rows), "difference of recall", per_row=0.34)
+    axes.axvline(0, color=drawing.COLORS["ink"], linewidth=1)
+    classes = list(dict.fromkeys(name for one in rows.values() for name in one))
+    for index, name in enumerate(classes):
+        color = drawing.SERIES[index % len(drawing.SERIES)]
+        marker = compare.MARKERS[index % len(compare.MARKERS)]
+        offset = 0.6 * (index - (len(classes) - 1) / 2) / len(classes)
+        drawn = False
+        for height, one in enumerate(rows.values()):
+            if name not in one:
+                continue
+            of_class = one[name]
+            if of_class["low"] is not None:
+                axes.hlines(height + offset, of_class["low"], of_class["high"], color=color)
+            legend = None if drawn else figures.short(name)
+            axes.plot(of_class["mean"], height + offset, marker, color=color, ms=4, label=legend)
+            drawn = True
+    axes.figure.legend(loc="outside upper left", ncols=3)
+    return axes.figure
+
+
+@drawing.settings()
+def draw_time(
+    means: Mapping[str, Mapping], seconds: Mapping[str, float], label: str
+) -> drawing.Figure:
+    """Each variant at its training time and its mean."""
+    figure = drawing.Figure(figsize=(figures.WIDTH, 3), layout="constrained")
+    axes = figure.add_subplot()
+    points = {name: (seconds[name] / 60, one["mean"]) for name, one in means.items()}
+    for name, point in points.items():
+        one = means[name]
+        if one["low"] is not None:
+            axes.vlines(point[0], one["low"], one["high"], color=figures.USUAL, linewidth=1)
+        axes.plot(*point, "o", color=figures.USUAL, ms=5)
+    for name, offset in compare.label_offsets(points).items():
+        style = {"ha": "center", "va": "center", "size": 7, "textcoords": "offset points"}
+        axes.annotate(name, points[name], xytext=offset, **style)
+    axes.margins(0.15, 0.15)
+    axes.set(xlabel="training time a seed, minutes", ylabel=label)
+    return figure
+
+
+def _rows(names: Sequence[str], label: str, per_row: float = 0.22):
+    size = (figures.WIDTH, 0.7 + per_row * len(names))
+    figure = drawing.Figure(figsize=size, layout="constrained")
+    axes = figure.add_subplot()
+    axes.set_yticks(range(len(names)), names)
+    axes.set_ylim(len(names) - 0.5, -0.5)
+    axes.grid(axis="y", visible=False)
+    axes.set_xlabel(label)
+    return axes
+
+
+def accuracy_curves(
+    study: study_lib.Study, workdir: epath.Path, part: str
+) -> dict[str, list[tuple[int, float]]]:
+    """(epoch, accuracy) of each variant, averaged over seeds and folds.
+
+    A run that stopped early keeps its last accuracy, so that a curve ends at the variant's mean.
+    """
+    by_variant: dict[str, list[dict[int, float]]] = {}
+    for run in study.runs:
+        if not (workdir / run.name / "metrics.json").exists():
+            continue
+        for name, records in runs.read(workdir / run.name).history.items():
+            points = dict(figures.finite(records, "valid", "accuracy"))
+            if points and name.startswith(results.PARTS[part]):
+                by_variant.setdefault(run.variant, []).append(points)
+    return {
+        variant: [
+            (epoch, float(np.mean([points.get(epoch, points[max(points)]) for points in many])))
+            for epoch in sorted(set().union(*many))
+            if all(epoch >= min(points) for points in many)
+        ]
+        for variant, many in by_variant.items()
+    }

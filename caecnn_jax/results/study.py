@@ -1,0 +1,254 @@
+"""What a study came to, from its runs' folders: every number of study.json.
+
+A figure's values are one a fold and seed ("cv"), or one a seed ("test"); a difference is a
+variant's value minus its baseline's under the same seed, on the same validation images.
+"""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+from etils import epath
+
+from caecnn_jax import config as config_lib
+from caecnn_jax import study as study_lib
+from caecnn_jax.networks import models
+from caecnn_jax.records import about, runs
+from caecnn_jax.records import workdir as workdir_lib
+from caecnn_jax.results import groups, statistics
+from caecnn_jax.training import train
+
+CONFIDENCE = 0.95
+FIGURES = (
+    "accuracy", "balanced_accuracy", "macro_f1", "g_mean", "loss_cnn", "calibration_error",
+    "loss_cae", "rare_recall",
+)  # fmt: skip
+PARTS = {"cv": "fold_", "test": "test"}  # and how their results are named
+
+
+class Key(NamedTuple):
+    """Where a value comes from."""
+
+    seed: int
+    run: str  # "fold_1", ... or "test"
+
+
+Values = dict[Key, float]
+
+
+def summary(study: study_lib.Study, workdir: epath.Path) -> dict[str, Any]:
+    """What study.json holds; runs that are not finished are named, and otherwise left out."""
+    finished, unfinished = _read(study, workdir)
+    differing = differing_fields(study)
+    parts = [part for part in PARTS if any(_results(run, part) for run in finished.values())]
+    variants = {
+        variant: {
+            "baseline": study.baselines[variant],
+            "config": differing[variant],
+            "seeds": [seed for name, seed in finished if name == variant],
+            **_of_variant(variant, finished, parts),
+        }
+        for variant in study.variants
+    }
+    for part in parts:
+        _add_differences(study, finished, variants, part)
+    return {
+        "study": study.name,
+        "seeds": list(study.seeds),
+        "confidence": CONFIDENCE,
+        "parts": parts,
+        "primary": _primary(study),
+        "environment": next((run.info.get("environment") for run in finished.values()), None),
+        "seconds": sum(run.info.get("seconds") or 0.0 for run in finished.values()),
+        "unfinished": unfinished,
+        "variants": variants,
+    }
+
+
+def differing_fields(study: study_lib.Study) -> dict[str, dict[str, Any]]:
+    """{variant: {dotted field: value}} of the fields that are not the same in all variants."""
+    configs = {
+        run.variant: config_lib.flatten(run.config.to_dict())
+        for run in study.runs
+        if run.seed == study.seeds[0]
+    }
+    first = next(iter(configs.values()))
+    names = dict.fromkeys(name for config in configs.values() for name in config)
+    differing = [
+        name
+        for name in names
+        if any(config.get(name) != first.get(name) for config in configs.values())
+    ]
+    return {
+        variant: {name: config[name] for name in differing if name in config}
+        for variant, config in configs.items()
+    }
+
+
+def rare_classes(run: runs.Run) -> list[str]:
+    """The classes that the config made rare: those regulated, or of a long tail its last third."""
+    if run.rare:
+        return [name for name in run.class_names if name in run.rare]
+    counts = (run.info.get("class_counts") or {}).get("regulated")
+    if not counts or len(set(counts.values())) == 1:
+        return []
+    by_count = sorted(counts, key=counts.get, reverse=True)
+    return by_count[len(by_count) - len(by_count) // len(groups.THIRDS) :]
+
+
+# --- Values ---------------------------------------------------------------------------------------
+
+Finished = Mapping[tuple[str, int], runs.Run]  # by variant and seed
+
+
+def _read(study: study_lib.Study, workdir: epath.Path) -> tuple[Finished, list[str]]:
+    finished, unfinished = {}, []
+    for run in study.runs:
+        folder = workdir / run.name
+        if (folder / "metrics.json").exists():
+            finished[run.variant, run.seed] = runs.read(folder)
+        else:
+            unfinished.append(run.name)
+    return finished, unfinished
+
+
+def _results(run: runs.Run, part: str) -> dict[str, runs.Result]:
+    return {name: result for name, result in run.results.items() if name.startswith(PARTS[part])}
+
+
+def _values(variant: str, finished: Finished, part: str, of: Callable) -> Values:
+    """One figure's values; `of` takes it from a run and one of its results."""
+    found = {
+        Key(seed, name): of(run, result)
+        for (of_variant, seed), run in finished.items()
+        if of_variant == variant
+        for name, result in _results(run, part).items()
+    }
+    return {key: value for key, value in found.items() if value is not None}
+
+
+def _figure(name: str) -> Callable:
+    def of(run: runs.Run, result: runs.Result) -> float | None:
+        if name != "rare_recall":
+            return result.get(name)
+        rare, table = rare_classes(run), result["per_class"]
+        return float(np.mean([table[c]["recall"] for c in rare])) if rare and table else None
+
+    return of
+
+
+def _recall(class_name: str) -> Callable:
+    def of(run: runs.Run, result: runs.Result) -> float | None:
+        return result["per_class"][class_name]["recall"] if result["per_class"] else None
+
+    return of
+
+
+def _share(run: runs.Run, part: str) -> float:
+    """Validation images over training images of a fold; 0 for the test set, which never trains."""
+    if part == "test":
+        return 0.0
+    counts = run.info["class_counts"]
+    fold = counts[next(name for name in counts if name.startswith("fold_"))]
+    return sum(fold["valid"].values()) / sum(fold["train"].values())
+
+
+def _over(values: Values, share: float) -> dict[str, Any]:
+    """The mean with its interval, which one value alone has not, and the values."""
+    numbers = list(values.values())
+    low = high = None
+    if len(numbers) > 1:
+        _, low, high = statistics.fold_interval(numbers, share, CONFIDENCE)
+    by_name = {f"seed_{seed}/{run}": value for (seed, run), value in values.items()}
+    return {"mean": float(np.mean(numbers)), "low": low, "high": high, "values": by_name}
+
+
+def _of_variant(variant: str, finished: Finished, parts: Sequence[str]) -> dict[str, Any]:
+    """A variant's own figures: means with intervals, time a seed, parameters, rare classes."""
+    of_variant = [run for (name, _), run in finished.items() if name == variant]
+    if not of_variant:
+        return {"finished": False}
+    found: dict[str, Any] = {
+        "finished": True,
+        "parameters": num_parameters(of_variant[0]),
+        "rare_classes": rare_classes(of_variant[0]),
+        "seconds": float(np.mean([run.info.get("seconds") or math.nan for run in of_variant])),
+    }
+    for part in parts:
+        values = {name: _values(variant, finished, part, _figure(name)) for name in FIGURES}
+        share = _share(of_variant[0], part) if any(values.values()) else 0.0
+        found[part] = {name: _over(one, share) for name, one in values.items() if one}
+    return found
+
+
+def num_parameters(run: runs.Run) -> int:
+    """The numbers that training changes."""
+    config = workdir_lib.read_config(run.workdir)
+    description = about.read_description(run.workdir)
+    model = models.from_config(
+        config, num_classes=len(description.class_names), channels=description.channels
+    )
+    shapes = train.saved_shapes(config, model)["variables"]["params"]
+    return sum(leaf.size for leaf in jax.tree.leaves(shapes))
+
+
+# --- Differences ----------------------------------------------------------------------------------
+
+
+def _add_differences(study, finished: Finished, variants: dict, part: str) -> None:
+    """Adds each variant's differences from its baseline, with p-values adjusted over variants.
+
+    Of a figure as many p-values are adjusted as variants have it; of the rare classes' recalls, as
+    many as there are pairs of variant and class.
+    """
+    differences: dict[str, list[dict]] = {}
+    for variant, found in variants.items():
+        baseline = study.baselines[variant]
+        if variant == baseline or not found["finished"] or not variants[baseline]["finished"]:
+            continue
+        figures = {name: _figure(name) for name in FIGURES}
+        recalls = {name: _recall(name) for name in found["rare_classes"]}
+        found.setdefault("difference", {})[part] = of_part = {"recall": {}}
+        for name, of in (figures | recalls).items():
+            one = _difference(variant, baseline, finished, part, of)
+            if one is None:
+                continue
+            place, family = (of_part, name) if name in figures else (of_part["recall"], "recall")
+            place[name] = one
+            differences.setdefault(family, []).append(one)
+    for family in differences.values():
+        with_p = [one for one in family if one["p"] is not None]
+        adjusted = statistics.holm([one["p"] for one in with_p])
+        for one, p in zip(with_p, adjusted, strict=True):
+            one["p_holm"] = p
+
+
+def _difference(variant, baseline, finished: Finished, part: str, of) -> dict[str, Any] | None:
+    """Paired differences with interval and p-value; None where nothing can be paired."""
+    mine, theirs = (_values(name, finished, part, of) for name in (variant, baseline))
+    pairs = {
+        key: mine[key] - theirs[key]
+        for key in mine.keys() & theirs.keys()
+        if _same_images(finished[variant, key.seed], finished[baseline, key.seed], key.run)
+    }
+    if not pairs:
+        return None
+    pairs = dict(sorted(pairs.items()))
+    share = _share(finished[baseline, next(iter(pairs)).seed], part)
+    p = statistics.fold_p_value(list(pairs.values()), share) if len(pairs) > 1 else None
+    return _over(pairs, share) | {"p": p, "p_holm": None}
+
+
+def _same_images(one: runs.Run, other: runs.Run, run: str) -> bool:
+    """Whether both were evaluated on the same images."""
+    digests = [each.info.get("fold_digests", {}).get(run) for each in (one, other)]
+    names = [each.config.get("dataset") for each in (one, other)]
+    return None not in digests and digests[0] == digests[1] and names[0] == names[1]
+
+
+def _primary(study: study_lib.Study) -> str:
+    """The figure that charts and tables show first."""
+    config = study.runs[0].config
+    return config.selection_metric if config.use_cnn else "loss_cae"

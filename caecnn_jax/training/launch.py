@@ -1,0 +1,107 @@
+"""A study's parts as jobs, submitted through submitit: to SLURM, or processes here where it is not.
+
+A job that SLURM preempts, or whose time is over, saves, puts itself back into the queue and goes on
+from there. The study's "submit" may hold what submitit's `AutoExecutor.update_parameters` takes:
+timeout_min, gpus_per_node, slurm_partition, slurm_array_parallelism, ...
+"""
+
+import pathlib
+import signal
+import time
+from collections.abc import Mapping, Sequence
+
+from absl import logging
+from etils import epath
+
+from caecnn_jax import errors
+from caecnn_jax import study as study_lib
+from caecnn_jax.records import logs
+from caecnn_jax.records import workdir as workdir_lib
+from caecnn_jax.training import devices, study
+
+DAY = 24 * 60  # minutes, a job's time unless the study says another
+SECONDS_BETWEEN_LOOKS = 5.0
+
+
+class Part:
+    """What a job does: trains some runs of a study. It is pickled, and again when requeued."""
+
+    def __init__(self, runs: Sequence[study_lib.Run], workdir: str):
+        self._runs, self._workdir = runs, workdir
+
+    def __call__(self) -> dict[str, str]:
+        """Trains; returns what failed."""
+        requeue = signal.getsignal(signal.SIGUSR2)  # submitit's own handler
+        logs.to_console("INFO")
+        devices.start(self._runs[0].config.dtype)
+        try:
+            return study.train_all(self._runs, workdir_lib.resolve(self._workdir))
+        except errors.Interrupted as stop:
+            # All is saved. Any other signal is somebody's wish that the job ends.
+            if stop.signum == signal.SIGUSR2 and callable(requeue):
+                requeue(stop.signum, None)
+            raise
+
+    def checkpoint(self):
+        """What submitit puts into the queue in this job's place: the same once more."""
+        import submitit
+
+        return submitit.helpers.DelayedSubmission(self)
+
+
+def submit(study_: study_lib.Study, workdir: epath.Path, *, num_parts: int) -> dict[str, str]:
+    """Submits what is not finished in parts, and waits for them; returns what failed, and why.
+
+    Raises UserError where submitit is missing or takes no such parameters.
+    """
+    to_do = study.unfinished(study_.runs, workdir)
+    num_parts = min(num_parts, len(to_do))
+    parts = [study_lib.part(to_do, index, num_parts) for index in range(num_parts)]
+    if not parts:
+        return {}
+    executor = _executor(study_, workdir)
+    with executor.batch():
+        jobs = [executor.submit(Part(runs, str(workdir))) for runs in parts]
+    names = ", ".join(job.job_id for job in jobs)
+    logging.info("Submitted as %s; they go on where this command is stopped.", names)
+    _wait(jobs, study_.runs, workdir)
+    failed = {}
+    for job, runs in zip(jobs, parts, strict=True):
+        if (error := job.exception()) is None:
+            failed |= job.result()
+        else:
+            reason = str(error).strip().splitlines()[-1]
+            failed |= {run.name: f"job {job.job_id}: {reason}" for run in runs}
+    return failed
+
+
+def _executor(study_: study_lib.Study, workdir: epath.Path):
+    try:
+        import submitit
+    except ImportError as error:
+        raise errors.UserError(
+            "--launcher=submitit: submitit is not installed: pip install '.[slurm]'"
+        ) from error
+    # Its files must be local: a bucket holds only what the runs leave.
+    place = pathlib.Path("jobs", study_.name) if "://" in str(workdir) else workdir / "jobs"
+    executor = submitit.AutoExecutor(folder=str(place))
+    parameters: Mapping = {"name": study_.name, "timeout_min": DAY} | dict(study_.submit)
+    try:
+        executor.update_parameters(**parameters)
+    except (NameError, TypeError, ValueError) as error:
+        raise study_lib.StudyError(f"submit={dict(study_.submit)!r}: {error}") from error
+    return executor
+
+
+def _wait(jobs, runs: Sequence[study_lib.Run], workdir: epath.Path) -> None:
+    """Until all have ended, tells how many runs are finished whenever it changes."""
+    told = None
+    while True:
+        running = sum(not job.done() for job in jobs)
+        left = len(study.unfinished(runs, workdir))
+        if told != (running, left):
+            told = running, left
+            logging.info("study: %d done, %d to come in %d job(s)", len(runs) - left, left, running)
+        if not running:
+            return
+        time.sleep(SECONDS_BETWEEN_LOOKS)

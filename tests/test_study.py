@@ -1,0 +1,169 @@
+"""Tests of caecnn_jax.study: variants, the config of each run, parts; nothing trains."""
+
+import pytest
+from builders import tiny_config
+
+from caecnn_jax import config as config_lib
+from caecnn_jax import study
+
+VARIANTS = {"plain": {}, "slow": {"cnn.opt.lr": 1e-4}}
+
+
+def expand(**changes):
+    fields = {"base": tiny_config("cnn"), "variants": VARIANTS, "seeds": (0, 1)}
+    return study.expand("tiny", fields | {"baseline": "plain"} | changes)
+
+
+def test_product_joins_every_pair_and_zip_the_matching_ones():
+    networks = {"cnn": {"use_cae": False}, "mixed": {"use_cae": True}}
+    rates = {"slow": {"cnn.opt.lr": 0.1}, "fast": {"cnn.opt.lr": 1.0}}
+    assert study.product(networks, rates) == {
+        "cnn-slow": {"use_cae": False, "cnn.opt.lr": 0.1},
+        "cnn-fast": {"use_cae": False, "cnn.opt.lr": 1.0},
+        "mixed-slow": {"use_cae": True, "cnn.opt.lr": 0.1},
+        "mixed-fast": {"use_cae": True, "cnn.opt.lr": 1.0},
+    }
+    assert list(study.zip(networks, rates)) == ["cnn-slow", "mixed-fast"]
+
+
+def test_a_fields_values_are_an_axis():
+    assert study.product({"cae.loss_weight": (0.1, 1.0), "num_epoch": (3,)}) == {
+        "loss_weight=0.1-num_epoch=3": {"cae.loss_weight": 0.1, "num_epoch": 3},
+        "loss_weight=1.0-num_epoch=3": {"cae.loss_weight": 1.0, "num_epoch": 3},
+    }
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: study.product({"a": {"x": 1}}, {"b": {"x": 2}}), "'a-b': two axes change x"),
+        (lambda: study.zip({"a": {}}, {"b": {}, "c": {}}), "axes of 1, 2 variants"),
+        (lambda: study.product({"num_epoch": 3}), "needs a tuple of values"),
+    ],
+)
+def test_axes_that_do_not_fit_are_refused(call, message):
+    with pytest.raises(study.StudyError, match=message):
+        call()
+
+
+def test_the_runs_of_a_seed_come_before_those_of_the_next():
+    runs = expand().runs
+    names = ["plain/seed_0", "slow/seed_0", "plain/seed_1", "slow/seed_1"]
+    assert [run.name for run in runs] == names
+    assert [run.config.seed for run in runs] == [0, 0, 1, 1]
+    assert [run.config.cnn.opt.lr for run in runs] == [1e-2, 1e-4] * 2
+
+
+def test_a_change_replaces_what_it_names_and_leaves_the_base_alone():
+    base = tiny_config("cnn")
+    changed = study.changed(base, {"train_data_expansion": {}, "cnn.opt.betas": (0.9, 0.99)})
+    assert changed.train_data_expansion.to_dict() == {}
+    assert changed.cnn.opt.betas == (0.9, 0.99) and changed.cnn.opt.lr == 1e-2
+    assert base.train_data_expansion.bird == 6 and base.cnn.opt.betas == (0.0, 0.999)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"variants": {"a": {"cnn.opt.rate": 1}}}, r"'a': config.cnn.opt.rate is no field"),
+        ({"variants": {"a": {"batch_size.x": 1}}}, "batch_size is no group"),
+        ({"variants": {"a": {"num_epoch": 0}}}, "'a': config.num_epoch=0"),
+        ({"variants": {"a/b": {}}}, "'a/b': its name is a folder's"),
+        ({"variants": {"..": {}}}, "its name is a folder's"),
+        ({"variants": {"a": {"seed": 3}}}, "changes the seed"),
+        ({"variants": {"a": 3}}, "must map fields"),
+        ({"variants": {}}, "needs a variant"),
+        ({"seeds": ()}, "needs a variant and a seed"),
+        ({"seeds": (1, 1)}, "each seed once"),
+        ({"seeds": (-1,)}, "config.seed=-1"),
+        ({"baseline": "none"}, "baseline: none is no variant"),
+        ({"baseline": {"plain": "plain"}}, "baseline: slow has none"),
+        ({"variants": VARIANTS | {"x": {"dtype": "float64"}}}, "float64 is for all"),
+        ({"variants": VARIANTS | {"x": {"devices_per_run": 2}}}, "the same in all variants"),
+        ({"base": 3}, "base=3: must be a config file"),
+        ({"base": "nowhere.py"}, "nowhere.py: there is no such file"),
+    ],
+)
+def test_what_cannot_be_run_is_refused_before_anything_trains(changes, message):
+    with pytest.raises((study.StudyError, config_lib.ConfigError), match=message):
+        expand(**changes)
+
+
+def test_each_variant_may_have_its_own_baseline():
+    variants = {"a": {}, "b": {}, "c": {}, "d": {}}
+    found = expand(variants=variants, baseline={"b": "a", "d": "c"}).baselines
+    assert found == {"a": "a", "b": "a", "c": "c", "d": "c"}
+
+
+def test_parts_hold_every_run_once_and_differ_by_one_at_most():
+    runs = expand(seeds=range(7)).runs
+    parts = [study.part(runs, index, 4) for index in range(4)]
+    assert sorted(run.name for one in parts for run in one) == sorted(run.name for run in runs)
+    assert {len(one) for one in parts} == {3, 4}
+    with pytest.raises(study.StudyError, match="part 4 of 4"):
+        study.part(runs, 4, 4)
+
+
+@pytest.mark.parametrize(
+    ("task", "count", "first", "step", "wanted"),
+    [(0, 3, None, None, (0, 3)), (5, 3, 3, 2, (1, 3)), (10, 10, 1, 1, (9, 10))],
+)
+def test_a_task_of_an_array_is_a_part(task, count, first, step, wanted):
+    values = {"ID": task, "COUNT": count, "MIN": first, "STEP": step}
+    environment = {
+        f"SLURM_ARRAY_TASK_{name}": str(value)
+        for name, value in values.items()
+        if value is not None
+    }
+    assert study.part_of_array(environment) == wanted
+    assert study.part_of_array({}) is None
+
+
+def test_an_array_with_gaps_is_refused():
+    numbers = {"ID": "7", "COUNT": "3", "MIN": "1", "STEP": "1"}  # --array=1,3,7
+    with pytest.raises(study.StudyError, match="is no part of 3 from 1 by 1"):
+        study.part_of_array({f"SLURM_ARRAY_TASK_{name}": one for name, one in numbers.items()})
+
+
+def test_flags_go_before_the_arrays_part():
+    runs = expand().runs
+    array = {"SLURM_ARRAY_TASK_ID": "1", "SLURM_ARRAY_TASK_COUNT": "2"}
+    assert study.chosen(runs, None, None, {}) == runs
+    assert study.chosen(runs, None, None, array) == runs[1::2]
+    assert study.chosen(runs, 0, 4, array) == runs[:1]
+    with pytest.raises(study.StudyError, match="go together"):
+        study.chosen(runs, 1, None, {})
+
+
+FILE = """
+def get_study(arg="whole"):
+    return {"base": "configs/cnn.py", "variants": {arg: {}}, "seeds": (3,), "baseline": arg}
+"""
+
+
+def test_a_file_is_read_with_its_argument_and_another_base(tmp_path):
+    path = tmp_path / "my.py"
+    path.write_text(FILE)
+    found = study.load(f"{path}:cut")
+    assert (found.name, [run.name for run in found.runs]) == ("my", ["cut/seed_3"])
+    assert study.get_config(str(path)).num_epoch == 400
+    base = study.get_config(str(path))
+    base.num_epoch = 7
+    assert study.load(str(path), base).runs[0].config.num_epoch == 7
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("x = 1", "has no function get_study"),
+        ("def get_study(): return 3", "must return a dict"),
+        ("def get_study(): return {'base': 1, 'seeds': ()}", "lacks baseline, variants"),
+        (FILE.replace('"seeds"', '"seed"'), "the study lacks seeds"),
+        (FILE.replace('"baseline"', '"x": 1, "baseline"'), "x: a study has base, baseline, seeds"),
+    ],
+)
+def test_a_file_that_is_no_study_is_refused(tmp_path, text, message):
+    path = tmp_path / "my.py"
+    path.write_text(text)
+    with pytest.raises(study.StudyError, match=message):
+        study.load(str(path))

@@ -1,0 +1,206 @@
+"""Tests of caecnn_jax.training.study: every run trains once, exactly as alone, whatever happens."""
+
+import json
+import os
+import pathlib
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+from study_job import make_study
+
+from caecnn_jax import errors
+from caecnn_jax.records import checkpoints, journal, workdir
+from caecnn_jax.training import study, train
+
+JOB = pathlib.Path(__file__).parents[1] / "study_job.py"
+NAMES = ["plain/seed_0", "expanded/seed_0", "plain/seed_1", "expanded/seed_1"]
+TIMINGS = ("seconds", "images_per_second")
+
+
+@pytest.fixture(autouse=True)
+def draw_nothing(monkeypatch):
+    monkeypatch.setattr(journal.Journal, "finish", lambda self: None)
+
+
+def contents(folder, names=NAMES) -> dict:
+    """Everything that the runs came to, but for the timings."""
+    found = {}
+    for name in names:
+        lines = (folder / name / "history.jsonl").read_text().splitlines()
+        records = [json.loads(line) for line in lines]
+        found[name] = [{k: v for k, v in one.items() if k not in TIMINGS} for one in records]
+        found[name, "metrics"] = json.loads((folder / name / "metrics.json").read_text())
+        for fold in ("fold_1", "fold_2"):
+            place = workdir.resolve(folder / name / fold)
+            saved = checkpoints.Checkpoints(place, read_only=True)
+            restored = saved.restore(saved.steps()[-1], saved_shapes(folder / name))
+            found[name, fold] = checkpoints.digest(restored.arrays)
+    return found
+
+
+def saved_shapes(folder):
+    from caecnn_jax.networks import models
+
+    config = workdir.read_config(workdir.resolve(folder))
+    return train.saved_shapes(config, models.from_config(config, num_classes=10, channels=3))
+
+
+def train_all(folder, data, **changes):
+    runs = make_study(**changes).runs
+    return study.train_all(runs, workdir.resolve(folder), load=lambda config: data)
+
+
+@pytest.fixture(scope="module")
+def straight(tmp_path_factory, tiny_data):
+    """The folder of the study, each of its runs trained alone."""
+    folder = tmp_path_factory.mktemp("straight")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(journal.Journal, "finish", lambda self: None)
+        for run in make_study().runs:
+            train.train_and_evaluate(run.config, folder / run.name, tiny_data)
+    return folder
+
+
+def test_a_study_trains_every_run_as_it_would_alone_and_then_nothing(
+    straight, tmp_path, tiny_data, monkeypatch
+):
+    assert train_all(tmp_path, tiny_data) == {}
+    assert contents(tmp_path) == contents(straight)
+    began = []
+    run = train.train_runs
+    monkeypatch.setattr(
+        train,
+        "train_runs",
+        lambda *args, **named: began.append(named["title"]) or run(*args, **named),
+    )
+    assert train_all(tmp_path, tiny_data) == {} and began == []
+    assert train_all(tmp_path, tiny_data, seeds=(0, 1, 2)) == {}
+    assert began == ["plain/seed_2", "expanded/seed_2"]
+
+
+def test_a_run_that_fails_is_named_and_the_others_go_on(straight, tmp_path, tiny_data, caplog):
+    variants = {"plain": {}, "wild": {"cnn.opt.lr": 1e30}}
+    failed = train_all(tmp_path, tiny_data, variants=variants, seeds=(0,))
+    assert list(failed) == ["wild/seed_0"]
+    assert "no longer finite in fold_1" in failed["wild/seed_0"]
+    assert contents(tmp_path, NAMES[:1]) == contents(straight, NAMES[:1])
+
+
+def test_a_fault_of_one_run_leaves_the_others_alone(straight, tmp_path, tiny_data, monkeypatch):
+    run = train.train_runs
+
+    def faulty(*args, title, **named):
+        if title == "plain/seed_1":
+            raise MemoryError("too large")
+        return run(*args, title=title, **named)
+
+    monkeypatch.setattr(train, "train_runs", faulty)
+    assert train_all(tmp_path, tiny_data) == {"plain/seed_1": "MemoryError: too large"}
+    others = [name for name in NAMES if name != "plain/seed_1"]
+    assert contents(tmp_path, others) == contents(straight, others)
+
+
+def test_a_signal_stops_all_and_the_same_command_goes_on(
+    straight, tmp_path, tiny_data, monkeypatch
+):
+    save, saves = journal.Journal.save, []
+
+    def counted(self, *args):
+        save(self, *args)
+        saves.append(0)
+        if len(saves) in (3, 8):
+            os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(0.2)  # the thread that hears it
+
+    monkeypatch.setattr(journal.Journal, "save", counted)
+    for _ in range(2):
+        with pytest.raises(errors.Interrupted):
+            train_all(tmp_path, tiny_data)
+    assert not (tmp_path / NAMES[-1]).exists()
+    assert train_all(tmp_path, tiny_data) == {}
+    assert contents(tmp_path) == contents(straight)
+
+
+def test_a_folder_with_another_config_is_refused_before_anything_trains(tmp_path, tiny_data):
+    train_all(tmp_path, tiny_data, seeds=(1,))
+    variants = {"plain": {"batch_size": 16}, "new": {}}
+    with pytest.raises(workdir.WorkdirError, match=r"seed_1 holds a run of .*batch_size was 32"):
+        train_all(tmp_path, tiny_data, variants=variants)
+    assert not (tmp_path / "new").exists()
+
+
+def start(folder, *part: str, num_devices: int) -> subprocess.Popen:
+    flags = f"--xla_force_host_platform_device_count={num_devices}"
+    return subprocess.Popen(
+        [sys.executable, str(JOB), str(folder), *part],
+        env={**os.environ, "XLA_FLAGS": flags},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+
+def finish(process: subprocess.Popen) -> str:
+    output, _ = process.communicate(timeout=240)
+    assert process.returncode == 0, output[-3000:]
+    return output
+
+
+@pytest.mark.slow
+def test_a_killed_study_on_four_devices_ends_as_one_left_alone(straight, tmp_path):
+    alone, folder = tmp_path / "alone", tmp_path / "killed"
+    output = finish(start(alone, num_devices=4))
+    assert "4 running" in output and "study: 4 done" in output
+    for name in NAMES:  # each file tells of its own run
+        text = (alone / name / "train.log").read_text()
+        assert f"{name} fold_2 epoch 2/2" in text
+        assert not [other for other in NAMES if other in text and other != name]
+    killed = start(folder, num_devices=4)
+    while not list(folder.glob("*/*/fold_*/1")):
+        assert killed.poll() is None, killed.communicate()[0][-3000:]
+        time.sleep(0.05)
+    killed.kill()
+    killed.communicate()
+    finish(start(folder, num_devices=4))
+    assert contents(folder) == contents(alone)
+    # XLA rounds otherwise on as many simulated devices as on one.
+    for name in NAMES:
+        for one, other in zip(contents(folder)[name], contents(straight)[name], strict=True):
+            assert one["valid"]["loss_cnn"] == pytest.approx(other["valid"]["loss_cnn"], rel=1e-4)
+
+
+@pytest.mark.slow
+def test_parts_by_index_are_the_whole(straight, tmp_path):
+    outputs = [
+        finish(process)
+        for process in [start(tmp_path, str(part), "3", num_devices=1) for part in range(3)]
+    ]
+    assert [output.count(" begins; ") for output in outputs] == [2, 1, 1]
+    assert contents(tmp_path) == contents(straight)
+
+
+def test_the_plan_counts_what_is_left_and_times_it(tmp_path, tiny_data, monkeypatch):
+    monkeypatch.setattr(study.dataset, "open_source", lambda config: Source(tiny_data))
+    made = make_study()
+    folder = workdir.resolve(tmp_path)
+    study.train_all(made.runs[:1], folder, load=lambda config: tiny_data)
+    lines = study.plan(made, made.runs, folder).splitlines()
+    rows = {line.split()[0]: line.split()[1:5] for line in lines[1:3]}
+    # 7 classes of 10 and 3 of 6 images in a fold: 88, and 6 more.
+    assert rows == {"plain": ["1", "1", "2", "88"], "expanded": ["0", "2", "2", "94"]}
+    assert "4 trainings, 1 done; the other 3 take about 0:" in lines[-1]
+
+
+class Source:
+    """The tiny data as a source."""
+
+    def __init__(self, data):
+        self.labels, self.num_train, self.class_names = (
+            data.labels,
+            data.num_train,
+            data.class_names,
+        )
+        self.train_counts, self.test_counts = study.dataset.counts(data)
