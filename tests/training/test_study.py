@@ -157,7 +157,8 @@ def test_a_killed_study_on_four_devices_ends_as_one_left_alone(straight, tmp_pat
     for name in NAMES:  # each file tells of its own run
         text = (alone / name / "train.log").read_text()
         assert f"{name} fold_2 epoch 2/2" in text
-        assert not [other for other in NAMES if other in text and other != name]
+        others = [other for other in NAMES if f"{other} fold_" in text]
+        assert others == [name]
     killed = start(folder, num_devices=4)
     while not list(folder.glob("*/*/fold_*/1")):
         assert killed.poll() is None, killed.communicate()[0][-3000:]
