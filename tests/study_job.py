@@ -10,8 +10,8 @@ sys.path[:0] = [str(pathlib.Path(__file__).parent.parent), str(pathlib.Path(__fi
 
 from builders import make_data, tiny_config  # noqa: E402
 
-from caecnn_jax import errors, study  # noqa: E402
-from caecnn_jax.records import logs, workdir  # noqa: E402
+from caecnn_jax import errors, logs, study  # noqa: E402
+from caecnn_jax.records import workdir  # noqa: E402
 from caecnn_jax.training import devices  # noqa: E402
 from caecnn_jax.training import study as training  # noqa: E402
 

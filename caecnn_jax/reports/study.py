@@ -22,6 +22,7 @@ LABELS = {
     "loss_cae": "reconstruction loss",
     "rare_recall": "recall of rare classes",
 }
+IN_TABLE = ("balanced_accuracy", "macro_f1", "rare_recall", "calibration_error", "loss_cae")
 TITLES = {"cv": "Validation", "test": "Test"}
 
 
@@ -70,7 +71,8 @@ def markdown(result: Mapping[str, Any]) -> str:
     """A table a part, for a README: a row a variant."""
     lines = [f"{line}\n" for line in preamble(result)]
     for part in result["parts"]:
-        names = shown(result, part)
+        first, *others = shown(result, part)
+        names = [first, *(name for name in others if name in IN_TABLE)]
         headings = ["variant", "seeds", "parameters"]
         headings += [LABELS[names[0]], "difference", "p", *(LABELS[name] for name in names[1:])]
         headings.append("time a seed")

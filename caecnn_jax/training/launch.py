@@ -13,9 +13,8 @@ from collections.abc import Mapping, Sequence
 from absl import logging
 from etils import epath
 
-from caecnn_jax import errors
+from caecnn_jax import errors, logs
 from caecnn_jax import study as study_lib
-from caecnn_jax.records import logs
 from caecnn_jax.records import workdir as workdir_lib
 from caecnn_jax.training import devices, study
 

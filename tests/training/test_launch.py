@@ -1,0 +1,85 @@
+"""Tests of caecnn_jax.training.launch through submitit's local executor: real processes."""
+
+import json
+import os
+import pathlib
+import signal
+import sys
+import time
+
+import numpy as np
+import pytest
+from builders import make_data, tiny_config
+
+from caecnn_jax import study
+from caecnn_jax.records import workdir
+from caecnn_jax.training import launch
+
+submitit = pytest.importorskip("submitit", reason="needs the extra slurm")
+PROJECT = pathlib.Path(__file__).parents[2]
+
+
+@pytest.fixture
+def make_study(tmp_path, monkeypatch):
+    """Builds a study of one variant on data in a file, for jobs load what they train on."""
+    data, n = make_data(), 200
+    parts = {"x_train": data.images[:n], "y_train": data.labels[:n]}
+    np.savez(tmp_path / "tiny.npz", **parts, x_test=data.images[n:], y_test=data.labels[n:])
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(PROJECT), *sys.path]))
+    monkeypatch.setattr(launch, "SECONDS_BETWEEN_LOOKS", 0.2)
+
+    def of(variants, **changes):
+        base = tiny_config("cnn", save_img_per_epoch=0, do_test=False, **changes)
+        base.dataset = str(tmp_path / "tiny.npz")
+        base.train_data_regulation, base.train_data_expansion = {}, {}
+        fields = {"base": base, "variants": variants, "seeds": (0,), "baseline": "plain"}
+        return study.expand("tiny", fields | {"submit": {"timeout_min": 5}})
+
+    return of
+
+
+@pytest.mark.slow
+def test_jobs_train_what_is_left_and_name_what_failed(make_study, tmp_path):
+    made = make_study({"plain": {}, "wild": {"cnn.opt.lr": 1e30}})
+    folder = workdir.resolve(tmp_path / "study")
+    failed = launch.submit(made, folder, num_parts=5)
+    assert list(failed) == ["wild/seed_0"] and "no longer finite" in failed["wild/seed_0"]
+    assert (folder / "plain/seed_0/metrics.json").exists()
+    assert len(list((folder / "jobs").glob("*_submitted.pkl"))) == 2
+    assert list(launch.submit(made, folder, num_parts=1)) == ["wild/seed_0"]
+    assert len(list((folder / "jobs").glob("*_submitted.pkl"))) == 3
+
+
+@pytest.mark.slow
+def test_a_preempted_job_saves_goes_back_into_the_queue_and_goes_on(make_study, tmp_path):
+    made = make_study({"plain": {}}, num_epoch=60)
+    folder = workdir.resolve(tmp_path / "study")
+    executor = launch._executor(made, folder)
+    job = executor.submit(launch.Part(made.runs, str(folder)))
+    while not (folder / "plain/seed_0/fold_1/1").exists():
+        assert job.state == "RUNNING", job.stderr()
+        time.sleep(0.02)
+    os.kill(int(child_of(job)), signal.SIGUSR2)
+    assert job.result() == {}
+    log = job.stdout() + job.stderr()
+    assert "SIGUSR2: stopping after this step" in log and "Requeued job" in log
+    metrics = json.loads((folder / "plain/seed_0/metrics.json").read_text())
+    assert len(metrics["cv"]["folds"]) == 2
+
+
+def child_of(job) -> str:
+    """The process that trains, whose parent is the local executor's controller."""
+    for status in pathlib.Path("/proc").glob("[0-9]*/status"):
+        try:
+            text = status.read_text()
+        except OSError:
+            continue
+        if f"\nPPid:\t{job.job_id}\n" in text:
+            return status.parent.name
+    raise AssertionError("the job has no process")
+
+
+def test_parameters_that_submitit_does_not_take_are_refused(make_study, tmp_path):
+    made = make_study({"plain": {}})._replace(submit={"timeout": 5})
+    with pytest.raises(study.StudyError, match="submit=.*timeout"):
+        launch.submit(made, workdir.resolve(tmp_path / "study"), num_parts=1)
