@@ -82,6 +82,7 @@ SCHEMA = {
     "do_cv": fields.flag,
     "do_test": fields.flag,
     "num_folds": fields.whole(2),
+    "run_folds": fields.whole(0),
     "num_epoch": fields.whole(1),
     "image_budget": fields.whole(0),
     "test_early_stopping": fields.flag,

@@ -142,7 +142,7 @@ def study(
     from caecnn_jax.records import workdir as workdir_lib
     from caecnn_jax.reports import study as report
     from caecnn_jax.training import devices, launch
-    from caecnn_jax.training import study as training
+    from caecnn_jax.training import parts as training
 
     folder, (index, count) = workdir_lib.resolve(workdir), parts
     if launcher and index is not None:
@@ -151,7 +151,7 @@ def study(
         failed = launch.submit(study, folder, num_parts=count or len(study.runs))
     else:
         runs = study_lib.chosen(study.runs, index, count, os.environ)
-        devices.start(study.runs[0].config.dtype)
+        devices.start(base.dtype, base.matmul_precision)
         if dry_run:
             print(training.plan(study, runs, folder))
             return 0

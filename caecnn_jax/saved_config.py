@@ -61,6 +61,7 @@ _MEANT_BY_FORMAT_1: dict[str, Any] = {
     "test_share": 0.2,
     "imbalance": {"type": "none", "factor": 100.0},
     "aug": {"flip_probability": 0.5},
+    "run_folds": 0,
     "image_budget": 0,
     "matmul_precision": "default",
     "devices_per_run": 0,

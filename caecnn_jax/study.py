@@ -5,7 +5,8 @@ A file of `studies/` has a function `get_study` that returns
      "variants": {name: {"dotted.field": value, ...}, ...},
      "seeds": (0, 1, 2),
      "baseline": a variant's name, or {name of a variant: name of its baseline},
-     "submit": {...}, what each job asks of the cluster (optional; see `training.launch`)}.
+     "submit": {...}, what each job asks of the cluster (optional; see `training.launch`),
+     "published": {"source": whose, "cv" or "test": {variant: its figure}} (optional)}.
 A change replaces what it names: a table of classes or a group of fields as a whole.
 """
 
@@ -26,7 +27,7 @@ from caecnn_jax import errors
 Changes = Mapping[str, Any]  # {"dotted.field": value}
 Variants = Mapping[str, Changes]  # by name
 KEYS = {"base", "variants", "seeds", "baseline"}
-OPTIONAL_KEYS = {"submit"}
+OPTIONAL_KEYS = {"submit", "published"}
 _NAME = re.compile(r"[A-Za-z0-9][\w.=+,-]*", re.ASCII)  # of a variant, which is a folder's as well
 
 
@@ -55,6 +56,7 @@ class Study(NamedTuple):
     seeds: tuple[int, ...]
     baselines: dict[str, str]  # of each variant; a baseline is its own
     submit: Mapping[str, Any]
+    published: Mapping[str, Any]
     runs: tuple[Run, ...]  # all variants of the first seed, then of the second, ...
 
 
@@ -183,7 +185,8 @@ def expand(name: str, fields: Mapping[str, Any]) -> Study:
             runs.append(run)
     _check_process(configs)
     baselines = _baselines(fields["baseline"], variants)
-    return Study(name, dict(variants), seeds, baselines, fields.get("submit", {}), tuple(runs))
+    optional = (fields.get("submit", {}), fields.get("published", {}))
+    return Study(name, dict(variants), seeds, baselines, *optional, tuple(runs))
 
 
 def changed(base: ml_collections.ConfigDict, changes: Changes) -> ml_collections.ConfigDict:
@@ -255,7 +258,7 @@ def _check_variant(name: str, changes: Changes) -> None:
 
 def _check_process(configs: Mapping[str, ml_collections.ConfigDict]) -> None:
     """Refuses variants that one process cannot train one after another."""
-    for field in ("devices_per_run",):
+    for field in ("devices_per_run", "matmul_precision"):
         if len({config[field] for config in configs.values()}) > 1:
             raise StudyError(f"config.{field} must be the same in all variants")
     if len({config.dtype == "float64" for config in configs.values()}) > 1:

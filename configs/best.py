@@ -5,7 +5,7 @@ Quick:   python main.py --config configs/best.py:quick --workdir runs/best-quick
 Time:    17 minutes for the test run's 20 epochs on two CPU cores, jax 0.10.2
 Result:  test accuracy 0.8620, 0.8648 (seeds 0, 1); the reference's mixed mode: 0.7104.
 Evidence: benchmarks/results/best-seed*.json (commit 8500bcf); chosen on held-out training images,
-benchmarks/ablation.py.
+studies/ablation.py.
 """
 
 from configs import default

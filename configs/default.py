@@ -79,6 +79,7 @@ def get_config(arg: str | None = None) -> ml_collections.ConfigDict:
     config.do_cv = True  # stratified cross-validation: runs fold_1, fold_2, ...
     config.do_test = True  # then train on all folds and evaluate on the test set: run "test"
     config.num_folds = 5
+    config.run_folds = 0  # of these, how many train, the first ones; 0: all
     config.num_epoch = 400  # at most; early stopping may end a fold sooner
     # Training images that a run visits in all: as many epochs as take about so many, num_epoch at
     # most; 0: num_epoch epochs.

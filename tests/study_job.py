@@ -1,4 +1,4 @@
-"""A study of 2 variants under 2 seeds on tiny data, as one process, for test_study.py.
+"""A study of 2 variants under 2 seeds on tiny data, as one process, for test_parts.py.
 
 Run:  python tests/study_job.py WORKDIR [INDEX COUNT]
 """
@@ -12,8 +12,7 @@ from builders import make_data, tiny_config  # noqa: E402
 
 from caecnn_jax import errors, logs, study  # noqa: E402
 from caecnn_jax.records import workdir  # noqa: E402
-from caecnn_jax.training import devices  # noqa: E402
-from caecnn_jax.training import study as training  # noqa: E402
+from caecnn_jax.training import devices, parts  # noqa: E402
 
 
 def make_study(**changes) -> study.Study:
@@ -32,7 +31,7 @@ def main(folder: str, index: str = "0", count: str = "1") -> int:
     data = make_data()
     try:
         runs = study.part(make_study().runs, int(index), int(count))
-        failed = training.train_all(runs, workdir.resolve(folder), load=lambda config: data)
+        failed = parts.train_all(runs, workdir.resolve(folder), load=lambda config: data)
     except errors.Interrupted as stop:
         return 128 + stop.signum
     return 1 if failed else 0

@@ -7,7 +7,6 @@ import pytest
 import tqdm
 
 from benchmarks import (
-    ablation,
     chart,
     ours,
     profile_cpu,
@@ -16,7 +15,6 @@ from benchmarks import (
     throughput,
     worker,
 )
-from caecnn_jax import config as config_lib
 from configs import mixed
 
 
@@ -160,30 +158,6 @@ def test_more_devices_help_once_the_batch_outweighs_their_collectives():
     # 7/8 of a microsecond saved an image against 10 collectives of 8 hops of a microsecond.
     assert scaling.helps_from(cost(), one, ring) == 128
     assert scaling.helps_from(cost(collectives=10**6), one, ring) is None
-
-
-def test_held_out_images_are_training_images_and_train_nothing(tiny_data, monkeypatch):
-    monkeypatch.setattr(ablation, "HELD_OUT", 3)
-    data = ablation.held_out(tiny_data)
-    assert (data.num_train, len(data.labels)) == (170, 200)
-    assert set(np.bincount(data.labels[data.num_train :])) == {3}
-    # Together they are the training images, each once, with its label.
-    whole, again = (
-        sorted((bytes(one.images[i]), int(one.labels[i])) for i in range(tiny_data.num_train))
-        for one in (tiny_data, data)
-    )
-    assert again == whole and len(set(again)) == 200
-
-
-@pytest.mark.parametrize("name", ablation.VARIATIONS)
-def test_a_variation_is_a_valid_config_of_at_most_twice_mixed_modes_parameters(name):
-    config = ablation.variation_config(name, epochs=6, seed=1)
-    config_lib.validate(config)
-    most = 2 * ablation.num_parameters(mixed.get_config())
-    assert ablation.num_parameters(config) <= most
-    assert (config.num_epoch, config.seed, config.do_cv) == (6, 1, False)
-    differs = config.to_json() != ablation.variation_config("best", 6, 1).to_json()
-    assert differs == (name != "best")
 
 
 def test_a_trace_is_summed_by_kind_of_thunk():

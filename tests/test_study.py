@@ -159,7 +159,10 @@ def test_a_file_is_read_with_its_argument_and_another_base(tmp_path):
         ("def get_study(): return 3", "must return a dict"),
         ("def get_study(): return {'base': 1, 'seeds': ()}", "lacks baseline, variants"),
         (FILE.replace('"seeds"', '"seed"'), "the study lacks seeds"),
-        (FILE.replace('"baseline"', '"x": 1, "baseline"'), "x: a study has base, baseline, seeds"),
+        (
+            FILE.replace('"baseline"', '"x": 1, "baseline"'),
+            "x: a study has base, baseline, published, seeds",
+        ),
     ],
 )
 def test_a_file_that_is_no_study_is_refused(tmp_path, text, message):

@@ -220,7 +220,8 @@ def splits(
     extra = _scaled(config, config.train_data_expansion, least=0)
     runs = []
     if config.do_cv:
-        for number, pair in enumerate(folds(labels[kept], config.num_folds, config.seed), 1):
+        pairs = folds(labels[kept], config.num_folds, config.seed)
+        for number, pair in enumerate(pairs[: config.run_folds or None], 1):
             train, valid = kept[pair[0]], kept[pair[1]]
             expanded = expand(train, labels, extra, class_names, config.seed)
             runs.append(Split(run_name(number), number, train, expanded, valid))

@@ -1,7 +1,7 @@
 """The page of a study: study.html, one self-contained file, study.json and a table, study.md."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -9,8 +9,8 @@ from etils import epath
 
 from caecnn_jax import study as study_lib
 from caecnn_jax.records import drawing, figures, runs
-from caecnn_jax.reports import compare, report
-from caecnn_jax.results import study as results
+from caecnn_jax.reports import charts, report
+from caecnn_jax.results import variants
 
 LABELS = {
     "accuracy": "accuracy",
@@ -29,7 +29,7 @@ TITLES = {"cv": "Validation", "test": "Test"}
 def write(study: study_lib.Study, workdir: epath.PathLike) -> epath.Path:
     """Writes the three files from what is finished; returns the path of study.html."""
     workdir = epath.Path(workdir)
-    result = results.summary(study, workdir)
+    result = variants.summary(study, workdir)
     report.write_file(workdir / "study.json", json.dumps(result, indent=2) + "\n")
     report.write_file(workdir / "study.md", markdown(result))
     values = {
@@ -38,7 +38,7 @@ def write(study: study_lib.Study, workdir: epath.PathLike) -> epath.Path:
         "titles": TITLES,
         "shown": {part: shown(result, part) for part in result["parts"]},
         "fields": list(dict.fromkeys(f for v in result["variants"].values() for f in v["config"])),
-        "charts": {part: charts(study, result, workdir, part) for part in result["parts"]},
+        "charts": {part: draw_all(study, result, workdir, part) for part in result["parts"]},
     }
     return report.write_page(workdir / "study.html", "study.html.jinja", values)
 
@@ -75,12 +75,13 @@ def markdown(result: Mapping[str, Any]) -> str:
         names = [first, *(name for name in others if name in IN_TABLE)]
         headings = ["variant", "seeds", "parameters"]
         headings += [LABELS[names[0]], "difference", "p", *(LABELS[name] for name in names[1:])]
-        headings.append("time a seed")
+        headings += ["published"] * (part in result["published"]) + ["time a seed"]
         lines += ["", f"{TITLES[part]}:", "", _line(headings)]
         lines.append(_line(["---", *["---:"] * (len(headings) - 1)]))
         for variant, one in result["variants"].items():
             if one["finished"] and part in one:
-                lines.append(_line([variant, *_cells(variant, one, part, names)]))
+                published = result["published"].get(part)
+                lines.append(_line([variant, *_cells(variant, one, part, names, published)]))
     return "\n".join(lines).replace("\n\n\n", "\n\n") + "\n"
 
 
@@ -96,12 +97,20 @@ def preamble(result: Mapping[str, Any]) -> list[str]:
             f"{environment['device_kind']}, {environment['cpu_count']} CPU cores, "
             f"jax {environment['jax']}; {report.duration(result['seconds'])} of training."
         )
+    if result["published"]:
+        sentences.append(f"Published: {result['published']['source']}.")
     if result["unfinished"]:
         sentences.append(f"Not finished: {', '.join(result['unfinished'])}.")
     return sentences
 
 
-def _cells(variant: str, one: Mapping[str, Any], part: str, names: Sequence[str]) -> list[str]:
+def _cells(
+    variant: str,
+    one: Mapping[str, Any],
+    part: str,
+    names: Sequence[str],
+    published: Mapping[str, float] | None,
+) -> list[str]:
     primary, difference = one[part].get(names[0]), one.get("difference", {}).get(part, {})
     difference = difference.get(names[0])
     cells = [str(len(one["seeds"])), f"{one['parameters']:,}", _interval(primary)]
@@ -114,6 +123,8 @@ def _cells(variant: str, one: Mapping[str, Any], part: str, names: Sequence[str]
         ]
     means = (one[part].get(name) for name in names[1:])
     cells += ["–" if mean is None else f"{mean['mean']:.4f}" for mean in means]  # noqa: RUF001
+    if published is not None:
+        cells.append(report.number(published.get(variant)))
     return [*cells, report.duration(one["seconds"])]
 
 
@@ -134,43 +145,35 @@ def _line(cells: Sequence[str]) -> str:
 # --- Charts ---------------------------------------------------------------------------------------
 
 
-def charts(
+def draw_all(
     study: study_lib.Study, result: Mapping[str, Any], workdir: epath.Path, part: str
 ) -> dict[str, str | None]:
     """SVG charts of a part, None where there is nothing to draw."""
-    name = result["primary"] if result["primary"] in shown(result, part) else shown(result, part)[0]
+    name = shown(result, part)[0]
     label = LABELS[name]
     means, gains = of_figure(result, part, name), differences(result, part, name)
     baselines = {one["baseline"] for one in result["variants"].values()}
-    recalls = {
-        variant: one["recall"]
-        for variant, one in (
-            (variant, one.get("difference", {}).get(part, {}))
-            for variant, one in result["variants"].items()
-        )
-        if one.get("recall")
-    }
+    recalls = {variant: of for variant, of in differences(result, part, "recall").items() if of}
     curves = accuracy_curves(study, workdir, part)
     seconds = {variant: result["variants"][variant]["seconds"] for variant in means}
-    return {
-        "means": figures.svg(draw_dots(means, label, marked=baselines), f"{label} by variant"),
-        "gains": gains
-        and figures.svg(
-            draw_dots(gains, f"difference of {label}", zero=True), f"Difference of {label}"
-        ),
-        "recalls": figures.svg(draw_recalls(recalls), "Difference of recall by rare class")
-        if recalls
-        else None,
-        "time": figures.svg(draw_time(means, seconds, label), f"{label} against training time"),
-        "curves": figures.svg(compare.draw_curves(curves), "Accuracy over epochs")
-        if curves
-        else None,
+    drawn = {
+        "means": (draw_dots(means, label, marked=baselines), f"{label} by variant"),
+        "time": (draw_time(means, seconds, label), f"{label} against training time"),
     }
+    if gains:
+        title = f"difference of {label}"
+        drawn["gains"] = draw_dots(gains, title, zero=True), title
+    if recalls:
+        drawn["recalls"] = draw_recalls(recalls), "Difference of recall by rare class"
+    if curves:
+        drawn["curves"] = charts.draw_curves(curves), "Accuracy over epochs"
+    names = ("means", "gains", "recalls", "time", "curves")
+    return {name: figures.svg(*drawn[name]) if name in drawn else None for name in names}
 
 
 @drawing.settings()
 def draw_dots(
-    rows: Mapping[str, Mapping], label: str, marked: Sequence[str] = (), zero: bool = False
+    rows: Mapping[str, Mapping], label: str, marked: Collection[str] = (), zero: bool = False
 ) -> drawing.Figure:
     """A row for each variant, in it the mean, its interval and faintly the values."""
     axes = _rows(list(rows), label)
@@ -194,7 +197,7 @@ def draw_recalls(rows: Mapping[str, Mapping[str, Mapping]]) -> drawing.Figure:
     classes = list(dict.fromkeys(name for one in rows.values() for name in one))
     for index, name in enumerate(classes):
         color = drawing.SERIES[index % len(drawing.SERIES)]
-        marker = compare.MARKERS[index % len(compare.MARKERS)]
+        marker = charts.MARKERS[index % len(charts.MARKERS)]
         offset = 0.6 * (index - (len(classes) - 1) / 2) / len(classes)
         drawn = False
         for height, one in enumerate(rows.values()):
@@ -223,7 +226,7 @@ def draw_time(
         if one["low"] is not None:
             axes.vlines(point[0], one["low"], one["high"], color=figures.USUAL, linewidth=1)
         axes.plot(*point, "o", color=figures.USUAL, ms=5)
-    for name, offset in compare.label_offsets(points).items():
+    for name, offset in charts.label_offsets(points).items():
         style = {"ha": "center", "va": "center", "size": 7, "textcoords": "offset points"}
         axes.annotate(name, points[name], xytext=offset, **style)
     axes.margins(0.15, 0.15)
@@ -255,7 +258,7 @@ def accuracy_curves(
             continue
         for name, records in runs.read(workdir / run.name).history.items():
             points = dict(figures.finite(records, "valid", "accuracy"))
-            if points and name.startswith(results.PARTS[part]):
+            if points and name.startswith(variants.PARTS[part]):
                 by_variant.setdefault(run.variant, []).append(points)
     return {
         variant: [

@@ -16,7 +16,7 @@ from etils import epath
 from caecnn_jax import errors, logs
 from caecnn_jax import study as study_lib
 from caecnn_jax.records import workdir as workdir_lib
-from caecnn_jax.training import devices, study
+from caecnn_jax.training import devices, parts
 
 DAY = 24 * 60  # minutes, a job's time unless the study says another
 SECONDS_BETWEEN_LOOKS = 5.0
@@ -32,9 +32,10 @@ class Part:
         """Trains; returns what failed."""
         requeue = signal.getsignal(signal.SIGUSR2)  # submitit's own handler
         logs.to_console("INFO")
-        devices.start(self._runs[0].config.dtype)
+        config = self._runs[0].config
+        devices.start(config.dtype, config.matmul_precision)
         try:
-            return study.train_all(self._runs, workdir_lib.resolve(self._workdir))
+            return parts.train_all(self._runs, workdir_lib.resolve(self._workdir))
         except errors.Interrupted as stop:
             # All is saved. Any other signal is somebody's wish that the job ends.
             if stop.signum == signal.SIGUSR2 and callable(requeue):
@@ -48,24 +49,24 @@ class Part:
         return submitit.helpers.DelayedSubmission(self)
 
 
-def submit(study_: study_lib.Study, workdir: epath.Path, *, num_parts: int) -> dict[str, str]:
+def submit(study: study_lib.Study, workdir: epath.Path, *, num_parts: int) -> dict[str, str]:
     """Submits what is not finished in parts, and waits for them; returns what failed, and why.
 
     Raises UserError where submitit is missing or takes no such parameters.
     """
-    to_do = study.unfinished(study_.runs, workdir)
+    to_do = parts.unfinished(study.runs, workdir)
     num_parts = min(num_parts, len(to_do))
-    parts = [study_lib.part(to_do, index, num_parts) for index in range(num_parts)]
-    if not parts:
+    by_job = [study_lib.part(to_do, index, num_parts) for index in range(num_parts)]
+    if not by_job:
         return {}
-    executor = _executor(study_, workdir)
+    executor = _executor(study, workdir)
     with executor.batch():
-        jobs = [executor.submit(Part(runs, str(workdir))) for runs in parts]
+        jobs = [executor.submit(Part(runs, str(workdir))) for runs in by_job]
     names = ", ".join(job.job_id for job in jobs)
     logging.info("Submitted as %s; they go on where this command is stopped.", names)
-    _wait(jobs, study_.runs, workdir)
-    failed = {}
-    for job, runs in zip(jobs, parts, strict=True):
+    _wait(jobs, study.runs, workdir)
+    failed: dict[str, str] = {}
+    for job, runs in zip(jobs, by_job, strict=True):
         if (error := job.exception()) is None:
             failed |= job.result()
         else:
@@ -74,7 +75,7 @@ def submit(study_: study_lib.Study, workdir: epath.Path, *, num_parts: int) -> d
     return failed
 
 
-def _executor(study_: study_lib.Study, workdir: epath.Path):
+def _executor(study: study_lib.Study, workdir: epath.Path):
     try:
         import submitit
     except ImportError as error:
@@ -82,13 +83,13 @@ def _executor(study_: study_lib.Study, workdir: epath.Path):
             "--launcher=submitit: submitit is not installed: pip install '.[slurm]'"
         ) from error
     # Its files must be local: a bucket holds only what the runs leave.
-    place = pathlib.Path("jobs", study_.name) if "://" in str(workdir) else workdir / "jobs"
+    place = pathlib.Path("jobs", study.name) if "://" in str(workdir) else workdir / "jobs"
     executor = submitit.AutoExecutor(folder=str(place))
-    parameters: Mapping = {"name": study_.name, "timeout_min": DAY} | dict(study_.submit)
+    parameters: Mapping = {"name": study.name, "timeout_min": DAY} | dict(study.submit)
     try:
         executor.update_parameters(**parameters)
     except (NameError, TypeError, ValueError) as error:
-        raise study_lib.StudyError(f"submit={dict(study_.submit)!r}: {error}") from error
+        raise study_lib.StudyError(f"submit={dict(study.submit)!r}: {error}") from error
     return executor
 
 
@@ -97,7 +98,7 @@ def _wait(jobs, runs: Sequence[study_lib.Run], workdir: epath.Path) -> None:
     told = None
     while True:
         running = sum(not job.done() for job in jobs)
-        left = len(study.unfinished(runs, workdir))
+        left = len(parts.unfinished(runs, workdir))
         if told != (running, left):
             told = running, left
             logging.info("study: %d done, %d to come in %d job(s)", len(runs) - left, left, running)

@@ -2,7 +2,7 @@
 
 A command's runs, the folds of the cross-validation and the test run, are dealt out to the devices:
 on one device they train one after another, on several at the same time, each with its own journal
-and its own end. The folders of a study share the devices likewise, see `training.study`.
+and its own end. The folders of a study share the devices likewise, see `training.parts`.
 """
 
 import concurrent.futures

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import jax
+import jax.numpy as jnp
 import ml_collections
 import numpy as np
 
@@ -102,7 +103,7 @@ def _training_speed(config, model: models.Classifier, place: epochs.Place, *, jo
     placed, counts = devices.put(place.mesh, (arrays, counts))
     recipe = steps.make_recipe(config)
     state = steps.restore_state(model, recipe, placed, class_counts=counts)
-    factors = {part: np.ones(order.num_steps, np.float32) for part, _ in recipe.optimizers}
+    factors = {part: jnp.ones(order.num_steps, jnp.float32) for part, _ in recipe.optimizers}
     ended = []
     for _, _, metrics in epochs.train(
         state,

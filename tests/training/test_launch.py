@@ -81,5 +81,5 @@ def child_of(job) -> str:
 
 def test_parameters_that_submitit_does_not_take_are_refused(make_study, tmp_path):
     made = make_study({"plain": {}})._replace(submit={"timeout": 5})
-    with pytest.raises(study.StudyError, match="submit=.*timeout"):
+    with pytest.raises(study.StudyError, match=r"submit=.*timeout"):
         launch.submit(made, workdir.resolve(tmp_path / "study"), num_parts=1)

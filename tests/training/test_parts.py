@@ -1,4 +1,4 @@
-"""Tests of caecnn_jax.training.study: every run trains once, exactly as alone, whatever happens."""
+"""Tests of caecnn_jax.training.parts: every run trains once, exactly as alone, whatever happens."""
 
 import json
 import os
@@ -13,7 +13,7 @@ from study_job import make_study
 
 from caecnn_jax import errors
 from caecnn_jax.records import checkpoints, journal, workdir
-from caecnn_jax.training import study, train
+from caecnn_jax.training import parts, train
 
 JOB = pathlib.Path(__file__).parents[1] / "study_job.py"
 NAMES = ["plain/seed_0", "expanded/seed_0", "plain/seed_1", "expanded/seed_1"]
@@ -50,7 +50,7 @@ def saved_shapes(folder):
 
 def train_all(folder, data, **changes):
     runs = make_study(**changes).runs
-    return study.train_all(runs, workdir.resolve(folder), load=lambda config: data)
+    return parts.train_all(runs, workdir.resolve(folder), load=lambda config: data)
 
 
 @pytest.fixture(scope="module")
@@ -184,11 +184,11 @@ def test_parts_by_index_are_the_whole(straight, tmp_path):
 
 
 def test_the_plan_counts_what_is_left_and_times_it(tmp_path, tiny_data, monkeypatch):
-    monkeypatch.setattr(study.dataset, "open_source", lambda config: Source(tiny_data))
+    monkeypatch.setattr(parts.dataset, "open_source", lambda config: Source(tiny_data))
     made = make_study()
     folder = workdir.resolve(tmp_path)
-    study.train_all(made.runs[:1], folder, load=lambda config: tiny_data)
-    lines = study.plan(made, made.runs, folder).splitlines()
+    parts.train_all(made.runs[:1], folder, load=lambda config: tiny_data)
+    lines = parts.plan(made, made.runs, folder).splitlines()
     rows = {line.split()[0]: line.split()[1:5] for line in lines[1:3]}
     # 7 classes of 10 and 3 of 6 images in a fold: 88, and 6 more.
     assert rows == {"plain": ["1", "1", "2", "88"], "expanded": ["0", "2", "2", "94"]}
@@ -204,4 +204,4 @@ class Source:
             data.num_train,
             data.class_names,
         )
-        self.train_counts, self.test_counts = study.dataset.counts(data)
+        self.train_counts, self.test_counts = parts.dataset.counts(data)

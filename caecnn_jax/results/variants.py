@@ -60,6 +60,7 @@ def summary(study: study_lib.Study, workdir: epath.Path) -> dict[str, Any]:
         "confidence": CONFIDENCE,
         "parts": parts,
         "primary": _primary(study),
+        "published": dict(study.published),
         "environment": next((run.info.get("environment") for run in finished.values()), None),
         "seconds": sum(run.info.get("seconds") or 0.0 for run in finished.values()),
         "unfinished": unfinished,
@@ -210,7 +211,8 @@ def _add_differences(study, finished: Finished, variants: dict, part: str) -> No
             continue
         figures = {name: _figure(name) for name in FIGURES}
         recalls = {name: _recall(name) for name in found["rare_classes"]}
-        found.setdefault("difference", {})[part] = of_part = {"recall": {}}
+        of_part: dict[str, Any] = {"recall": {}}
+        found.setdefault("difference", {})[part] = of_part
         for name, of in (figures | recalls).items():
             one = _difference(variant, baseline, finished, part, of)
             if one is None:

@@ -1,0 +1,94 @@
+r"""Whether the autoencoder helps the classifier, and the rare classes.
+
+Run:     python main.py --mode study --config studies/reconstruction.py --workdir runs/recon
+Few:     --config studies/reconstruction.py:few, with 1, 10 and 100 % of the training images
+Test:    --config studies/reconstruction.py:test, the rows that decide, once, on the test set
+Cost:    --dry_run tells.
+
+The classifier's widths are the same in all: its second block reads 48 channels, of the image alone
+(48), of the image and the code (42 and 6, as many parameters), or block 1 reads the code. Settings
+are those of best.py, so that all train well, with twelve epochs. Held-out training images judge: a
+tenth of them, another one under each seed.
+
+The reference's figures say that the autoencoder does not help (0.7404 with, 0.7432 without); Le,
+Patterson and White 2018, "Supervised autoencoders", say that reconstruction can regularise.
+"""
+
+from caecnn_jax import study
+from configs import best
+
+RARE = ("bird", "deer", "truck")
+IMBALANCES = {
+    "reference": {
+        "train_data_regulation": dict.fromkeys(RARE, 2500),
+        "train_data_expansion": dict.fromkeys(RARE, 2000),
+    },
+    "long_tail": {
+        "imbalance.type": "exp",
+        "imbalance.factor": 100.0,
+        "train_data_regulation": {},
+        "train_data_expansion": {},
+    },
+}
+SHARES = {  # of the training images, balanced
+    f"{percent}_percent": {
+        "train_data_regulation": {"all": 50 * percent},
+        "train_data_expansion": {},
+    }
+    for percent in (1, 10, 100)
+}
+_, *OTHERS = best.get_config().cnn.block_sizes
+CNN = {
+    "use_cae": False,
+    "cnn.use_mixed_input": False,
+    "cnn.block_sizes": ((3, 48, True), *OTHERS),
+}
+CODE = {"cnn.use_mixed_input": False, "cnn.block_sizes": ((6, 48, False), *OTHERS)}
+WARMUP = {"only_train_cae_until": 3}
+
+
+def mixed(weight: float) -> dict:
+    """Mixed mode with this weight of the reconstruction's loss."""
+    return {"cae.loss_weight": weight}
+
+
+NETWORKS = {
+    "cnn": CNN,
+    "mixed_0": mixed(0.0),
+    "mixed_0.1": mixed(0.1),
+    "mixed_1": mixed(1.0),
+    "mixed_10": mixed(10.0),
+    "mixed_0.1_warmup": mixed(0.1) | WARMUP,
+    "mixed_1_warmup": mixed(1.0) | WARMUP,
+    "mixed_10_warmup": mixed(10.0) | WARMUP,
+    "code": CODE,
+    "code_warmup": CODE | WARMUP,
+}
+DECIDE = {name: NETWORKS[name] for name in ("cnn", "mixed_0", "mixed_1", "code")}
+EPOCHS = 12  # those of warm-up included
+
+
+def get_study(arg=None):
+    """Returns the study; `arg` may be "few" or "test"."""
+    if arg not in (None, "", "few", "test"):
+        raise ValueError(f"study argument {arg!r}: known are 'few' and 'test'")
+    base = best.get_config()
+    base.num_epoch, base.save_img_per_epoch = EPOCHS, 0
+    base.do_cv, base.do_test = arg != "test", arg == "test"
+    base.num_folds, base.run_folds = 10, 1
+    base.selection_metric = "balanced_accuracy"
+    axis, networks = IMBALANCES, NETWORKS
+    if arg == "few":
+        axis, networks = SHARES, DECIDE
+        # All visit as many images, in at most 100 epochs: the fewer there are, the more epochs.
+        base.num_epoch, base.image_budget, base.run_folds = 100, EPOCHS * 45_000, 0
+        base.num_folds = 5
+    elif arg == "test":
+        networks = DECIDE
+    variants = study.product(axis, networks)
+    return {
+        "base": base,
+        "variants": variants,
+        "seeds": (0, 1, 2, 3, 4),
+        "baseline": {name: f"{name.partition('-')[0]}-cnn" for name in variants},
+    }

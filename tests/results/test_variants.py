@@ -1,0 +1,82 @@
+"""Tests of caecnn_jax.results.variants: means, paired differences and their intervals by hand."""
+
+import numpy as np
+import pytest
+from etils import epath
+from scipy import stats
+from study_folders import RIGHT, make_study, write, write_all
+
+from caecnn_jax.results import variants
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """The study with two of three variants finished, two folds under each of three seeds."""
+    write_all(tmp_path)
+    return epath.Path(tmp_path)
+
+
+def test_means_and_paired_differences_have_the_corrected_interval(folder):
+    found = variants.summary(make_study(), folder)
+    assert found["parts"] == ["cv"] and found["primary"] == "accuracy"
+    plain, other = (np.array(RIGHT[name]).ravel() / 20 for name in ("plain", "other"))
+    # Six values; a fold has half as many validation images as training images.
+    reach = stats.t.ppf(0.975, 5) * np.sqrt(1 / 6 + 1 / 2)
+    for one, values in (
+        (found["variants"]["plain"]["cv"]["accuracy"], plain),
+        (found["variants"]["other"]["difference"]["cv"]["accuracy"], other - plain),
+    ):
+        assert list(one["values"].values()) == pytest.approx(values)
+        assert one["mean"] == pytest.approx(values.mean())
+        assert one["high"] - one["mean"] == pytest.approx(reach * values.std(ddof=1))
+    assert "difference" not in found["variants"]["plain"]
+
+
+def test_p_values_are_adjusted_over_the_variants(folder):
+    made = make_study()
+    for run in made.runs:
+        if run.variant == "third":
+            write(folder, run, {"fold_1": 11 + run.seed, "fold_2": 13})
+    found = variants.summary(made, folder)["variants"]
+    p = {name: found[name]["difference"]["cv"]["accuracy"] for name in ("other", "third")}
+    assert p["other"]["p"] < p["third"]["p"]
+    assert p["other"]["p_holm"] == pytest.approx(2 * p["other"]["p"])
+    assert p["third"]["p_holm"] == pytest.approx(max(p["third"]["p"], 2 * p["other"]["p"]))
+    recalls = [found[name]["difference"]["cv"]["recall"] for name in ("other", "third")]
+    assert [sorted(one) for one in recalls] == [["bird", "deer", "truck"]] * 2
+    smallest = min((one for by_class in recalls for one in by_class.values()), key=lambda d: d["p"])
+    assert smallest["p_holm"] == pytest.approx(min(1, 6 * smallest["p"]))
+
+
+def test_what_is_not_finished_is_named_and_left_out(folder):
+    found = variants.summary(make_study(seeds=(0, 1, 2, 3)), folder)
+    wanted = ["third/seed_0", "third/seed_1", "third/seed_2"]
+    assert found["unfinished"] == [*wanted, "plain/seed_3", "other/seed_3", "third/seed_3"]
+    assert found["variants"]["third"]["finished"] is False
+    assert found["seconds"] == 6 * 60
+
+
+def test_results_on_other_images_are_not_paired(tmp_path):
+    made = make_study(seeds=(0, 1))
+    for run in made.runs[:2] + made.runs[3:5]:
+        moved = run.name == "other/seed_1"
+        write(tmp_path, run, {"test": 10 + run.seed}, digest="moved" if moved else "same")
+    found = variants.summary(made, epath.Path(tmp_path))["variants"]["other"]
+    assert found["test"]["accuracy"]["mean"] == pytest.approx(10.5 / 20)
+    difference = found["difference"]["test"]["accuracy"]
+    assert difference["values"] == {"seed_0/test": 0.0}
+    assert (difference["low"], difference["p"], difference["p_holm"]) == (None, None, None)
+
+
+def test_only_what_differs_of_the_configs_is_told():
+    assert variants.differing_fields(make_study()) == {
+        "plain": {"batch_size": 32, "cnn.opt.lr": 1e-2},
+        "other": {"batch_size": 16, "cnn.opt.lr": 1e-2},
+        "third": {"batch_size": 32, "cnn.opt.lr": 1e-3},
+    }
+
+
+def test_parameters_are_counted(folder):
+    # Convolutions 3x3 with bias, BatchNorm, and a dense layer of 8x8x6.
+    wanted = (27 * 4 + 4 + 8) + (36 * 6 + 6 + 12) + (8 * 8 * 6 * 10 + 10)
+    assert variants.summary(make_study(), folder)["variants"]["plain"]["parameters"] == wanted
