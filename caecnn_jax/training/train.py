@@ -147,11 +147,13 @@ def train_runs(
         if has_ended(journal, config) and journal.is_complete():
             return
         place = epochs.Place(mesh, shared.images_on(data, mesh), pipeline)
-        trainer.Trainer(
-            config, model, journal, place=place, progress=progress, request=request
-        ).train()
-        with journal.showing():
-            journal.finish()
+        try:
+            trainer.Trainer(
+                config, model, journal, place=place, progress=progress, request=request
+            ).train()
+            with journal.showing():
+                journal.finish()
+        finally:
             journal.close()
 
     deal_out(mine, shared, train_one)
