@@ -5,7 +5,7 @@ import json
 import numpy as np
 from builders import tiny_config
 
-from caecnn_jax import config as config_lib
+from caecnn_jax import saved_config
 from caecnn_jax import study as study_lib
 from caecnn_jax.results import metrics
 
@@ -35,7 +35,7 @@ def write(folder, run, right, digest="same", seconds=60.0):
     """The folder of a finished run: `right` of 20 by run, such as {"fold_1": 12, "test": 11}."""
     place = folder / run.name
     place.mkdir(parents=True)
-    (place / "config.json").write_text(config_lib.to_json(run.config))
+    (place / "config.json").write_text(saved_config.to_text(run.config))
     results = {name: result(count) for name, count in right.items()}
     folds = [{"fold": int(n[5:])} | one for n, one in results.items() if n != "test"]
     cv = {"folds": folds, "mean": folds[0], "std": folds[0]} if folds else None

@@ -8,8 +8,7 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from caecnn_jax import config as config_lib
-from caecnn_jax import study
+from caecnn_jax import saved_config, study
 from caecnn_jax.networks import models
 from caecnn_jax.training import steps
 from configs import fast, mixed
@@ -72,7 +71,7 @@ def test_every_study_says_how_to_run_it(name):
 
 @pytest.mark.parametrize("file", FILES)
 def test_no_two_variants_of_a_study_are_the_same(file):
-    configs = [config_lib.to_json(run.config) for run in load(file).runs]
+    configs = [saved_config.to_text(run.config) for run in load(file).runs]
     assert len(set(configs)) == len(configs)
 
 

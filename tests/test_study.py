@@ -161,7 +161,7 @@ def test_a_file_is_read_with_its_argument_and_another_base(tmp_path):
         (FILE.replace('"seeds"', '"seed"'), "the study lacks seeds"),
         (
             FILE.replace('"baseline"', '"x": 1, "baseline"'),
-            "x: a study has base, baseline, published, seeds",
+            "x: a study has base, baseline, publish",
         ),
     ],
 )
