@@ -1,6 +1,7 @@
 """Which reader knows the data that config.dataset names."""
 
 import difflib
+import os
 import pathlib
 
 import ml_collections
@@ -9,6 +10,16 @@ from caecnn_jax.data import arrays, cifar_sources, folder, listing, prepared
 from caecnn_jax.errors import DataError
 
 NAMES = ("cifar10", "cifar100", "cifar100:coarse")
+
+
+def absolute(config: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
+    """The config with its data's paths absolute, so that its run knows them from any folder."""
+    config = config.copy_and_resolve_references()
+    for field in ("dataset", "data_dir"):
+        path = os.path.abspath(os.path.expanduser(config[field]))
+        if config[field] and (os.path.exists(path) or field == "data_dir"):
+            config[field] = path
+    return config
 
 
 def find(config: ml_collections.ConfigDict) -> listing.Listing:

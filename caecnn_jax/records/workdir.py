@@ -151,6 +151,12 @@ def claim(
         finished = False
         if (workdir / "config.json").exists():
             saved = read_config(workdir)
+            if (made_by := read_format(workdir)) != saved_config.FORMAT:
+                raise WorkdirError(
+                    f"{workdir} holds a run of an earlier version (format {made_by}), whose random "
+                    "numbers this one does not draw: evaluate, predict, export and report read it, "
+                    "but to train choose another --workdir"
+                )
             differing = config_lib.differences(saved, config)
             if differing and not _is_trained(workdir):
                 logging.info("Nothing was trained in %s yet: it takes the new config.", workdir)

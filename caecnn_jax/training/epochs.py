@@ -7,6 +7,7 @@ any length. A step without any image changes nothing.
 """
 
 import functools
+import math
 from collections.abc import Callable, Iterator, Mapping
 from typing import NamedTuple
 
@@ -90,13 +91,14 @@ class Place(NamedTuple):
 
         `steps_per_call` 0 takes what suits the devices. B is padded to what they split evenly.
         """
-        num_steps = -(-len(indices) // batch_size)
         limit = steps_per_call or STEPS_PER_CALL.get(
             jax.default_backend(), STEPS_PER_CALL_ELSEWHERE
         )
-        per_call = -(-num_steps // -(-num_steps // limit))
-        num_steps = -(-num_steps // per_call) * per_call
-        width = -(-batch_size // self.mesh.size) * self.mesh.size
+        num_steps = math.ceil(len(indices) / batch_size)
+        num_calls = math.ceil(num_steps / limit)
+        per_call = math.ceil(num_steps / num_calls)
+        width = math.ceil(batch_size / self.mesh.size) * self.mesh.size
+        num_steps = per_call * num_calls
         batches = sampling.in_batches(indices, batch_size, num_steps, width)
         return Order(*devices.put(self.mesh, batches, None, "data"), per_call)
 

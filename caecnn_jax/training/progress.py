@@ -1,6 +1,7 @@
 """What a command's runs have come to so far: history.jsonl, an epoch's line, bars, time left."""
 
 import datetime
+import math
 import sys
 import threading
 import time
@@ -79,7 +80,7 @@ class Progress:
 
     def _is_due(self, record: Mapping[str, Any]) -> bool:
         """Whether a terminal shows the epoch: one that keeps no lines shows few of a run."""
-        every, now = -(-self._config.num_epoch // LINES_OF_A_RUN), time.monotonic()
+        every, now = math.ceil(self._config.num_epoch / LINES_OF_A_RUN), time.monotonic()
         due = (
             (sys.stderr is not None and sys.stderr.isatty())
             or record["epoch"] == 1

@@ -22,7 +22,7 @@ from jax.sharding import Mesh
 
 from caecnn_jax import config as config_lib
 from caecnn_jax import errors
-from caecnn_jax.data import augment, dataset, pixels, sampling
+from caecnn_jax.data import augment, catalogue, dataset, pixels, sampling
 from caecnn_jax.networks import models
 from caecnn_jax.records import about
 from caecnn_jax.records import workdir as workdir_lib
@@ -44,6 +44,7 @@ def train_and_evaluate(
     Raises ConfigError, DataError, WorkdirError, CheckpointError, Diverged or Interrupted.
     """
     config_lib.validate(config)
+    config = catalogue.absolute(config)
     folder = workdir_lib.resolve(workdir)
     # Data that do not fit are told before a folder is made; a finished run needs none.
     needs_data = data is None and not (folder / "metrics.json").exists()

@@ -3,6 +3,7 @@
 What is compiled is in `epochs`, what the run leaves in `records.journal`.
 """
 
+import math
 import time
 from typing import Any, NamedTuple
 
@@ -56,7 +57,7 @@ class Trainer:
         split = journal.split
         self._recipe = steps.make_recipe(config)
         self._members = devices.put(place.mesh, journal.members_by_class)
-        self._num_steps = -(-len(split.expanded) // config.batch_size)  # with an image
+        self._num_steps = math.ceil(len(split.expanded) / config.batch_size)  # with an image
         per_call = config.steps_per_call
         self._train_order = place.order(split.expanded, config.batch_size, per_call)
         self._valid_order = place.order(split.valid, epochs.EVAL_BATCH_SIZE, per_call)
