@@ -98,7 +98,14 @@ def test_every_config_traces_a_step_of_each_phase_and_an_evaluation(name):
             state, data, order, mask, key, 0, moment, joint=joint, pipeline=pipeline
         )
         found = epochs._eval_chunk(
-            model, trained.variables, data, order, mask, joint=joint, pipeline=pipeline
+            model,
+            trained.variables,
+            data,
+            order,
+            mask,
+            joint=joint,
+            pipeline=pipeline,
+            loss=trained.recipe.loss,
         )
         return state, trained, metrics, found
 
@@ -110,7 +117,8 @@ def test_every_config_traces_a_step_of_each_phase_and_an_evaluation(name):
         losses = {"loss_cae"} if config.use_cae else set()
         losses |= {"loss_cnn"} if config.use_cnn and joint else set()
         assert set(metrics) == losses | {"images"}
-        assert set(found) - set(metrics) == ({"confusion"} if "loss_cnn" in losses else set())
+        of_cnn = {"confusion", "bin_images", "bin_confidence", "bin_correct"}
+        assert set(found) - set(metrics) == (of_cnn if "loss_cnn" in losses else set())
 
 
 @pytest.mark.parametrize("name", NAMES)

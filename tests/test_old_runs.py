@@ -6,12 +6,14 @@ import shutil
 import jax
 import numpy as np
 import pytest
-from builders import PROJECT, prepared_data_dir
+from builders import PROJECT, prepared_data_dir, tiny_config
+from etils import epath
 from PIL import Image
 
 from caecnn_jax import config as config_lib
 from caecnn_jax import modes, saved_config
 from caecnn_jax.data import dataset
+from caecnn_jax.records import workdir
 from caecnn_jax.results import evaluate, predict
 
 OLD_RUN = PROJECT / "tests" / "old_run"
@@ -45,7 +47,7 @@ def test_its_config_reads_as_what_it_meant_then():
 
 
 def test_it_is_reported_on_without_its_data(run, no_data, capsys):
-    assert modes.report(str(run), []) == 0
+    assert modes.report(str(run), [], None) == 0
     page = (run / "report.html").read_text()
     assert "31.6" in page or "0.316" in page  # the test accuracy
     assert f"written to {run / 'report.html'}" in capsys.readouterr().out
@@ -76,9 +78,24 @@ def test_it_is_exported_without_its_data(run, no_data, tmp_path):
 )
 @pytest.mark.parametrize("fold", ["1", "2", "test"])
 def test_it_evaluates_to_its_very_numbers(run, fold):
-    _, result = evaluate.evaluate(run, fold)
+    _, result = evaluate.evaluate(epath.Path(run), fold=fold)
     then = METRICS["test"] if fold == "test" else METRICS["cv"]["folds"][int(fold) - 1]
     for name in ("accuracy", "macro_f1", "confusion_matrix", "per_class"):
         assert result[name] == then[name]
     for name in ("loss_cae", "loss_cnn"):
         assert result[name] == pytest.approx(then[name], rel=1e-6)
+
+
+def test_going_on_with_it_is_refused_in_one_sentence(run):
+    config = saved_config.from_text((OLD_RUN / "config.json").read_text())
+    for given in (config, tiny_config()):
+        with (
+            pytest.raises(
+                workdir.WorkdirError, match=r"earlier version \(format 1\)"
+            ),
+            workdir.claim(epath.Path(run), given),
+        ):
+            pass
+    assert json.loads((run / "config.json").read_text()) == json.loads(
+        (OLD_RUN / "config.json").read_text()
+    )
