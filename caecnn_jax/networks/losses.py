@@ -12,6 +12,7 @@ import jax.numpy as jnp
 
 from caecnn_jax.networks import ops
 
+Counts = jax.Array | None  # int or float [K]; None where the loss needs none
 NUM_BINS = 15  # of confidence, as long-tailed learning's papers have it
 
 
@@ -79,7 +80,7 @@ def focal(logits: jax.Array, labels: jax.Array, gamma: float) -> jax.Array:
 
 
 def ldam_logits(
-    logits: jax.Array, labels: jax.Array, class_counts: jax.Array, *, margin: float, scale: float
+    logits: jax.Array, labels: jax.Array, class_counts: Counts, *, margin: float, scale: float
 ) -> jax.Array:
     """Logits [B, K] whose true class has lost its margin, then all times `scale`.
 
@@ -96,9 +97,7 @@ def ldam_logits(
     return scale * (logits - true * margins[None])
 
 
-def class_weights(
-    kind: str, class_counts: jax.Array, beta: float, *, dtype=jnp.float32
-) -> jax.Array:
+def class_weights(kind: str, class_counts: Counts, beta: float, *, dtype=jnp.float32) -> jax.Array:
     """A weight for each class, float [K]; 1 for a class without images, which nothing trains.
 
     "inverse": n / (K n_c), so that the images' mean weight is 1 (King and Zeng 2001, "Logistic
@@ -119,7 +118,7 @@ def class_weights(
     return jnp.where(present, weights, 1)
 
 
-def log_prior(class_counts: jax.Array, dtype=jnp.float32) -> jax.Array:
+def log_prior(class_counts: Counts, dtype=jnp.float32) -> jax.Array:
     """log(n_c / n), float [K]; a class without images counts as one with one image."""
     counts = jnp.maximum(jnp.asarray(class_counts, dtype), 1)
     return jnp.log(counts / counts.sum())
@@ -128,7 +127,7 @@ def log_prior(class_counts: jax.Array, dtype=jnp.float32) -> jax.Array:
 def classification(
     logits: jax.Array,
     labels: jax.Array,
-    class_counts: jax.Array | None,
+    class_counts: Counts,
     loss: Loss,
     joint_epoch: jax.Array | int = 1,
 ) -> jax.Array:
@@ -171,7 +170,7 @@ def mixed_classification(
     labels: jax.Array,
     partners: jax.Array,
     share: jax.Array,
-    class_counts: jax.Array | None,
+    class_counts: Counts,
     loss: Loss,
     joint_epoch: jax.Array | int = 1,
 ) -> jax.Array:
@@ -196,7 +195,7 @@ def scores(logits: jax.Array, loss: Loss) -> jax.Array:
 
 def post_hoc(
     logits: jax.Array,
-    class_counts: jax.Array | None,
+    class_counts: Counts,
     tau: float = 0.0,
     temperature: float = 1.0,
 ) -> jax.Array:

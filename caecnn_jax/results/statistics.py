@@ -75,11 +75,11 @@ def holm(p_values: Sequence[float]) -> list[float]:
     sequentially rejective multiple test procedure". Where one below alpha counts as a difference,
     the chance of any false one among all m is at most alpha, however they depend on each other.
     """
-    p_values = np.asarray(p_values, np.float64)
-    order = np.argsort(p_values, kind="stable")
-    factors = np.arange(len(p_values), 0, -1)
-    adjusted = np.empty(len(p_values))
-    adjusted[order] = np.minimum(np.maximum.accumulate(factors * p_values[order]), 1)
+    given = np.asarray(p_values, np.float64)
+    order = np.argsort(given, kind="stable")
+    factors = np.arange(len(given), 0, -1)
+    adjusted = np.empty(len(given))
+    adjusted[order] = np.minimum(np.maximum.accumulate(factors * given[order]), 1)
     return adjusted.tolist()
 
 
@@ -90,8 +90,8 @@ def mcnemar_exact(correct_a: Sequence[bool], correct_b: Sequence[bool]) -> float
     the images that just one of them gets right, a half is expected for each, by the binomial
     distribution. 1 where there is no such image.
     """
-    correct_a, correct_b = np.asarray(correct_a, bool), np.asarray(correct_b, bool)
-    only_a, only_b = int((correct_a & ~correct_b).sum()), int((correct_b & ~correct_a).sum())
+    a, b = np.asarray(correct_a, bool), np.asarray(correct_b, bool)
+    only_a, only_b = int((a & ~b).sum()), int((b & ~a).sum())
     if only_a + only_b == 0:
         return 1.0
     return float(stats.binomtest(only_a, only_a + only_b, 0.5).pvalue)
@@ -121,9 +121,9 @@ def bootstrap_interval(
 
 def _corrected(differences: Sequence[float], ratio: float) -> tuple[float, float, int]:
     """Mean, its corrected standard error, and the degrees of freedom."""
-    differences = np.asarray(differences, np.float64)
-    number = len(differences)
+    values = np.asarray(differences, np.float64)
+    number = len(values)
     if number < 2:
         raise ValueError(f"an interval needs two differences or more, not {number}")
-    error = np.std(differences, ddof=1) * math.sqrt(1 / number + ratio)
-    return float(differences.mean()), float(error), number - 1
+    error = np.std(values, ddof=1) * math.sqrt(1 / number + ratio)
+    return float(values.mean()), float(error), number - 1

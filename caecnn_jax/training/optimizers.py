@@ -108,9 +108,9 @@ def _factors(config, epoch: int, num_epoch: int, num_steps: int) -> np.ndarray:
 
 
 class Average(NamedTuple):
-    """A part's weights averaged over its steps, and how many those are."""
+    """A part's weights averaged over its steps."""
 
-    count: jax.Array  # int32 []
+    num_steps: jax.Array  # int32 []
     params: PyTree
     batch_stats: PyTree
 
@@ -133,14 +133,14 @@ def next_average(average: Average, params: PyTree, batch_stats: PyTree, decay: f
     forgotten, as in TensorFlow's ExponentialMovingAverage with num_updates. Averaging iterates:
     Polyak and Juditsky 1992, "Acceleration of stochastic approximation by averaging".
     """
-    t = average.count.astype(jnp.float32)
+    t = average.num_steps.astype(jnp.float32)
     step_size = 1 - jnp.minimum(decay, (1 + t) / (10 + t))
 
     def moved(old: jax.Array, new: jax.Array) -> jax.Array:
         return old + step_size.astype(old.dtype) * (new - old)
 
     return Average(
-        average.count + 1,
+        average.num_steps + 1,
         jax.tree.map(moved, average.params, params),
         jax.tree.map(moved, average.batch_stats, batch_stats),
     )

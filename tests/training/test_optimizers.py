@@ -221,7 +221,7 @@ def test_an_average_soon_forgets_the_start_and_then_decays_as_told():
             average, {"w": jnp.array(weight)}, {"m": jnp.array(7.0)}, 0.6
         )
     assert float(average.params["w"]) == pytest.approx(expected, rel=1e-5)
-    assert float(average.batch_stats["m"]) == 7.0 and int(average.count) == 60
+    assert float(average.batch_stats["m"]) == 7.0 and int(average.num_steps) == 60
     plain = 0.0
     for weight in weights:
         plain = 0.6 * plain + 0.4 * weight

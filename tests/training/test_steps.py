@@ -234,7 +234,7 @@ def test_averages_follow_the_weights_of_the_parts_that_train():
     warmed, _ = steps.train_step(state, batch, joint=False)
     assert_equal(warmed.averages["cnn"], state.averages["cnn"])
     after, _ = steps.train_step(warmed, batch)
-    counts = {part: int(average.count) for part, average in after.averages.items()}
+    counts = {part: int(average.num_steps) for part, average in after.averages.items()}
     assert counts == {"cae": 2, "cnn": 1}
     # After one step the average is 1/10 of the start and 9/10 of the weights now.
     expected = jax.tree.map(
