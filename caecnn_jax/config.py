@@ -154,6 +154,7 @@ def _check_parts(config) -> None:
             "config.do_cv=False and config.do_test=False leave nothing to run: set one to True"
         )
     fields.whole(0, config.image_size // 2)("aug.max_shift", config.aug.max_shift)
+    fields.whole(0, config.num_folds)("run_folds", config.run_folds)
     fields.require(
         config.num_epoch <= MAX_EPOCHS, "num_epoch", config.num_epoch, f"at most {MAX_EPOCHS}"
     )

@@ -11,11 +11,12 @@ A change replaces what it names: a table of classes or a group of fields as a wh
 """
 
 import builtins
-import importlib.util
+import importlib.machinery
 import itertools
 import os
 import pathlib
 import re
+import types
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -100,7 +101,8 @@ def _axes(given: Sequence[Mapping[str, Any]]) -> Iterator[Variants]:
 def _joined(combinations) -> dict[str, dict[str, Any]]:
     variants = {}
     for combination in combinations:
-        name, changes = "-".join(name for name, _ in combination), {}
+        name = "-".join(name for name, _ in combination)
+        changes: dict[str, Any] = {}
         for _, part in combination:
             if twice := changes.keys() & part.keys():
                 raise StudyError(f"variant {name!r}: two axes change {', '.join(sorted(twice))}")
@@ -146,9 +148,10 @@ def _call(path: str, function: str) -> Any:
     file, colon, argument = path.partition(":")
     if not os.path.isfile(file):
         raise StudyError(f"{file}: there is no such file")
-    spec = importlib.util.spec_from_file_location(f"{pathlib.Path(file).stem}_file", file)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+    loader = importlib.machinery.SourceFileLoader(f"{pathlib.Path(file).stem}_file", file)
+    module = types.ModuleType(loader.name)
+    module.__file__ = file
+    loader.exec_module(module)
     found: Callable | None = getattr(module, function, None)
     if found is None:
         raise StudyError(f"{file}: has no function {function}")
@@ -220,7 +223,7 @@ def chosen(
     """The runs of the part that --index and --count name, else that of a SLURM array's task."""
     if (index is None) != (count is None):
         raise StudyError("--index and --count go together: part I of N is --index I --count N")
-    if index is None:
+    if index is None or count is None:
         index, count = part_of_array(environment) or (0, 1)
     return part(runs, index, count)
 
@@ -268,8 +271,7 @@ def _check_process(configs: Mapping[str, ml_collections.ConfigDict]) -> None:
 def _baselines(given: str | Mapping[str, str], variants: Variants) -> dict[str, str]:
     """Each variant's baseline."""
     baselines = dict.fromkeys(variants, given) if isinstance(given, str) else dict(given)
-    baselines = dict.fromkeys(baselines.values()) | baselines
-    baselines = {name: base or name for name, base in baselines.items()}
+    baselines = {base: base for base in baselines.values()} | baselines
     if unknown := (baselines.keys() | set(baselines.values())) - variants.keys():
         raise StudyError(f"baseline: {', '.join(sorted(unknown))} is no variant")
     if missing := variants.keys() - baselines.keys():

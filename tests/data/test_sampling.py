@@ -148,6 +148,17 @@ def names_and_splits(config, labels):
     return names, *sampling.splits(config, labels, 50_000, names)
 
 
+def test_the_first_folds_alone_are_those_of_all(cifar_labels):
+    some, every = (
+        names_and_splits(tiny_config(num_folds=5, run_folds=count), cifar_labels)[-1]
+        for count in (2, 0)
+    )
+    assert [split.name for split in some] == ["fold_1", "fold_2", "test"]
+    for one, other in zip(some[:2], every[:2], strict=True):
+        np.testing.assert_array_equal(one.expanded, other.expanded)
+        np.testing.assert_array_equal(one.valid, other.valid)
+
+
 def test_the_splits_have_the_counts_of_the_published_experiment(cifar_labels):
     config = tiny_config(num_folds=5)
     config.train_data_regulation = {"bird": 2500, "deer": 2500, "truck": 2500}

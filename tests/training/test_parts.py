@@ -156,7 +156,7 @@ def test_a_killed_study_on_four_devices_ends_as_one_left_alone(straight, tmp_pat
     assert "4 running" in output and "study: 4 done" in output
     for name in NAMES:  # each file tells of its own run
         text = (alone / name / "train.log").read_text()
-        assert f"{name} fold_2 epoch 2/2" in text
+        assert f"{name} fold_2 2/2" in text
         others = [other for other in NAMES if f"{other} fold_" in text]
         assert others == [name]
     killed = start(folder, num_devices=4)
