@@ -121,7 +121,7 @@ def epoch_of(tiny_data, tmp_path, monkeypatch):
 
 def test_by_default_nothing_bends_rates_losses_or_classes(epoch_of):
     state, moment, pipeline = epoch_of()
-    assert state.recipe.reconstruction_weight == 1 and state.recipe.logit_adjustment == 0
+    assert state.recipe.reconstruction_weight == 1 and not state.recipe.loss.needs_counts
     assert all((factors == 1).all() for factors in moment.lr_factors.values())
     assert pipeline.aug.max_shift == 0
     # 20 images of a class, of three 12 and 6 of those again.
@@ -129,9 +129,9 @@ def test_by_default_nothing_bends_rates_losses_or_classes(epoch_of):
 
 
 def test_the_settings_of_the_losses_and_the_augmentation_reach_training(epoch_of):
-    changes = {"cae": {"loss_weight": 0.1}, "cnn": {"logit_adjustment": 1.5}}
+    changes = {"cae": {"loss_weight": 0.1}, "cnn": {"loss": {"logit_adjustment": 1.5}}}
     state, _, pipeline = epoch_of(expansion={}, aug={"max_shift": 4}, **changes)
-    assert state.recipe.reconstruction_weight == 0.1 and state.recipe.logit_adjustment == 1.5
+    assert state.recipe.reconstruction_weight == 0.1 and state.recipe.loss.logit_adjustment == 1.5
     assert pipeline.aug.max_shift == 4
     assert epoch_of(use_aug=False)[2].aug is None
 
