@@ -13,12 +13,24 @@ from caecnn_jax.training import signals
 
 # Hashing stands for XLA's compiler: minutes in C, in which Python runs no handler.
 CHILD = """
-import hashlib
+import hashlib, signal
+signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored where tests run behind an "&"
 from caecnn_jax.training import signals
 with signals.listen():
     print("listening", flush=True)
     hashlib.pbkdf2_hmac("sha256", b"", b"", 2**31 - 1)
 """
+
+
+@pytest.fixture(autouse=True)
+def nothing_is_ignored():
+    """As a shell starts a program in the foreground."""
+    before = {signum: signal.signal(signum, signal.SIG_DFL) for signum in signals.SIGNALS}
+    try:
+        yield
+    finally:
+        for signum, handler in before.items():
+            signal.signal(signum, handler)
 
 
 def wait_until(happened):
