@@ -90,9 +90,7 @@ def test_going_on_with_it_is_refused_in_one_sentence(run):
     config = saved_config.from_text((OLD_RUN / "config.json").read_text())
     for given in (config, tiny_config()):
         with (
-            pytest.raises(
-                workdir.WorkdirError, match=r"earlier version \(format 1\)"
-            ),
+            pytest.raises(workdir.WorkdirError, match=r"earlier version \(format 1\)"),
             workdir.claim(epath.Path(run), given),
         ):
             pass

@@ -5,6 +5,7 @@ import json
 from builders import tiny_config
 from etils import epath
 
+from caecnn_jax.networks import models
 from caecnn_jax.records import checkpoints, journal, workdir
 from caecnn_jax.training import train
 
@@ -24,7 +25,7 @@ def config_of(kind: str, **changes):
 def contents(folder) -> dict:
     """Everything of a run but its timings."""
     config = workdir.read_config(epath.Path(folder))
-    shapes = train.saved_shapes(config)
+    shapes = train.saved_shapes(config, models.from_config(config))
     found = {"metrics": json.loads((folder / "metrics.json").read_text())}
     lines = (folder / "history.jsonl").read_text().splitlines()
     found["history"] = [without_timings(json.loads(line)) for line in lines]

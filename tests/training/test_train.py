@@ -2,6 +2,7 @@
 
 import json
 import signal
+import types
 
 import numpy as np
 import pytest
@@ -156,8 +157,9 @@ def test_run_json_keeps_the_first_start_and_counts_every_session(tiny_data, tmp_
 @pytest.mark.parametrize("which", ["last", "best"])
 def test_evaluation_gives_the_numbers_that_training_logged(which, straight, tiny_data, monkeypatch):
     folder = epath.Path(straight("cnn"))
-    monkeypatch.setattr(dataset, "load", lambda *_: tiny_data)
-    stem, result = evaluate.evaluate(folder, "1", "valid", which)
+    source = types.SimpleNamespace(read=lambda: tiny_data)
+    monkeypatch.setattr(dataset, "open_source", lambda _: source)
+    stem, result = evaluate.evaluate(folder, fold="1", split="valid", checkpoint=which)
     logged = json.loads((folder / "metrics.json").read_text())["cv"]["folds"][0]
     logged = logged if which == "last" else logged["best"]
     assert stem == f"fold_1-valid-{which}"

@@ -8,6 +8,7 @@ from tensorboard.backend.event_processing import event_accumulator
 from trainings import Killed, config_of, contents
 
 from caecnn_jax import errors
+from caecnn_jax.networks import models
 from caecnn_jax.records import checkpoints, journal
 from caecnn_jax.training import epochs, progress, train
 
@@ -153,4 +154,4 @@ def test_a_loss_that_is_not_finite_ends_the_run_each_time_alike(tiny_data, tmp_p
             assert expected in str(error.value)
     saved = checkpoints.Checkpoints(epath.Path(tmp_path / "run" / "fold_1"), read_only=True)
     assert saved.steps() == [1]
-    saved.restore(1, train.saved_shapes(config))
+    saved.restore(1, train.saved_shapes(config, models.from_config(config)))
