@@ -51,8 +51,7 @@ def as_program(predictor: predict.Predictor) -> bytes:
     """The serialized artifact, for every platform of PLATFORMS."""
 
     def run(images: jax.Array) -> dict[str, Any]:
-        model, statistics = predictor.model, predictor.statistics
-        result = predict.forward(model, statistics, predictor.variables, images)
+        result = predict.forward(predictor.recipe, predictor.variables, images)
         return {name: result[name] for name in OUTPUTS if name in result}
 
     batch = export.symbolic_shape("batch")

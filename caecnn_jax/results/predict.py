@@ -12,7 +12,7 @@ import functools
 import io
 import os
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -35,10 +35,17 @@ class PredictError(errors.UserError):
     """Something that the run's networks cannot do, or results that cannot be written."""
 
 
-@functools.partial(jax.jit, static_argnames=("model", "statistics"))
+class Recipe(NamedTuple):
+    """How a model is used, in what jit can hold static."""
+
+    model: models.Classifier
+    statistics: augment.Statistics  # that images are normalised by
+    loss: losses.Loss  # that its logits were trained with
+
+
+@functools.partial(jax.jit, static_argnames="recipe")
 def forward(
-    model: models.Classifier,
-    statistics: augment.Statistics,
+    recipe: Recipe,
     variables: Sequence[dict[str, Any]],
     images: jax.Array,
 ) -> dict[str, jax.Array]:
@@ -49,11 +56,12 @@ def forward(
     w, C] of one model only, since codes of different models have nothing in common. Parts that the
     model lacks are left out.
     """
+    model, statistics, loss = recipe
     normalized = augment.normalize(images, statistics)
     outputs = [model.apply(one, normalized) for one in variables]
     result = {}
     if model.cnn is not None:
-        logits = [output.logits.astype(jnp.float32) for output in outputs]
+        logits = [losses.scores(one.logits.astype(jnp.float32), loss) for one in outputs]
         result["probabilities"] = sum(map(jax.nn.softmax, logits)) / len(outputs)
     if model.cae is not None:
         total = sum(output.reconstruction.astype(jnp.float32) for output in outputs)
@@ -82,7 +90,8 @@ class Predictor:
         self.config = config
         self.variables = list(variables)
         self.model = evaluate.networks(config, description)
-        self.statistics = augment.Statistics(description.mean, description.std)
+        statistics = augment.Statistics(description.mean, description.std)
+        self.recipe = Recipe(self.model, statistics, losses.Loss(**config.cnn.loss))
         self.class_names = description.class_names
 
     @property
@@ -104,7 +113,7 @@ class Predictor:
             batch = images[start : start + BATCH_SIZE]
             padded = np.zeros((BATCH_SIZE, *shape), np.uint8)
             padded[: len(batch)] = batch
-            part = jax.device_get(forward(self.model, self.statistics, self.variables, padded))
+            part = jax.device_get(forward(self.recipe, self.variables, padded))
             parts.append({name: value[: len(batch)] for name, value in part.items()})
         return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
