@@ -142,7 +142,8 @@ def _evaluate(config, mesh: Mesh) -> jax.stages.Lowered:
 def _predict(config, mesh: Mesh) -> jax.stages.Lowered:
     state = _placed(_state(config), mesh)
     images = _placed(_array((predict.BATCH_SIZE, *IMAGE_SHAPE), jnp.uint8), mesh)
-    return predict.forward.lower(state.model, augment.CIFAR10, [state.variables], images)
+    recipe = predict.Recipe(state.model, augment.CIFAR10, state.recipe.loss)
+    return predict.forward.lower(recipe, [state.variables], images)
 
 
 PROGRAMS: dict[str, Callable[[ml_collections.ConfigDict, Mesh], jax.stages.Lowered]] = {
