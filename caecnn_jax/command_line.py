@@ -24,6 +24,7 @@ SOME_FAILED, USER_ERROR, DIVERGED, SOME_SKIPPED = 1, 2, 3, 4
 MOVED = ("config.dataset", "config.data_dir")  # flags of evaluate, for which there is no --config
 HELP = {"help", "helpshort", "helpfull", "helpxml", "h", "?"}
 STUDY = pathlib.Path(__file__).with_name("study.py")  # as a config file: a study's base
+_PROGRAM = pathlib.Path(__file__).resolve().parents[1]  # main.py and configs/ are there
 _FROM_CONFIG_FILE = "Error whilst parsing config file"
 
 
