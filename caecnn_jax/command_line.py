@@ -111,6 +111,7 @@ def parse(argv: list[str]) -> list[str]:
 
     The program must have defined the flag --config, a config file's.
     """
+    argv = _with_own_config(argv)
     path = _value_of(argv, "config")
     if path is not None:
         _check_file(path)
@@ -204,6 +205,19 @@ def _with_base(argv: list[str], path: str) -> list[str]:
         if argument in ("--config", "-config") and argv[index + 1 : index + 2] == [path]:
             return [*argv[:index], f"--config={STUDY}:{path}", *argv[index + 2 :]]
     return argv
+
+
+def _with_own_config(argv: list[str]) -> list[str]:
+    """The arguments, with a config that comes with the program under its whole path.
+
+    So `configs/mixed.py` is found from any folder, unless there is a file of that name.
+    """
+    path = _value_of(argv, "config") or ""
+    file = path.partition(":")[0]
+    if pathlib.Path(file).exists() or not (_PROGRAM / file).is_file():
+        return argv
+    whole = {path: f"{_PROGRAM / path}", f"--config={path}": f"--config={_PROGRAM / path}"}
+    return [whole.get(arg, arg) for arg in argv]
 
 
 def _value_of(argv: list[str], wanted: str) -> str | None:
