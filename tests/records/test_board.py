@@ -71,7 +71,8 @@ def test_a_projector_is_small_and_whole(tmp_path, size, channels):
     labels = (tmp_path / shown.metadata_path).read_text().split("\n")
     assert labels == [f"class {index}" for index in np.linspace(0, 999, 300).astype(int) // 100]
     assert list(shown.sprite.single_image_dim) == [32, 32]
-    assert Image.open(tmp_path / shown.sprite.image_path).size == (18 * 32, 18 * 32)
+    with Image.open(tmp_path / shown.sprite.image_path) as sheet:
+        assert sheet.size == (18 * 32, 18 * 32)
     written = sum(path.stat().st_size for path in tmp_path.rglob("*") if path.is_file())
     assert written < 600_000  # of noise, which no JPEG makes small
 
