@@ -9,6 +9,7 @@ import numpy as np
 
 from benchmarks import worker
 from caecnn_jax import config as config_lib
+from caecnn_jax.data import augment
 from caecnn_jax.networks import models
 from caecnn_jax.training import devices, epochs, optimizers, steps, trainer
 
@@ -24,7 +25,9 @@ class Ours:
         devices.start(self.config.dtype)
         data = worker.random_data()
         self.split = worker.fold_splits(self.config, data)[0]
-        self.place = epochs.place(self.config, data, devices.lanes(0).meshes[0])
+        aug = augment.Settings(**self.config.aug) if self.config.use_aug else None
+        pipeline = epochs.Pipeline(data.images.shape[1:], augment.CIFAR10, aug)
+        self.place = epochs.place(data, pipeline, devices.lanes(0).meshes[0])
         per_call = self.config.steps_per_call
         self.train_order = self.place.order(self.split.expanded, self.config.batch_size, per_call)
         self.valid_order = self.place.order(self.split.valid, epochs.EVAL_BATCH_SIZE, per_call)
@@ -62,6 +65,7 @@ class Ours:
                 self.valid_order,
                 joint=True,
                 pipeline=self.place.pipeline,
+                loss=self.state.recipe.loss,
             )
             return
         self.epoch += 1

@@ -45,11 +45,37 @@ def test_the_digests_tell_which_images_were_kept(described, tiny_data):
     assert digests["test"] == sampling.digest(np.arange(tiny_data.num_train, 250))
 
 
-def test_class_counts_are_one_line_a_part(caplog):
-    counts = {"regulated": {"cat": 2, "dog": 3}, "fold_1": {"train": {"cat": 1, "dog": 1}}}
-    with caplog.at_level("INFO", logger="absl"):
-        about.log_class_counts(counts)
-    assert caplog.messages == [
-        "regulated : 5 images: cat 2 dog 3",
-        "fold_1 train: 2 images: cat 1 dog 1",
-    ]
+def test_one_table_tells_the_classes_by_split(described):
+    heading, *rows = about.split_table(described["class_counts"])
+    assert heading.split() == (
+        [
+            "class",
+            "all:",
+            "train",
+            "test",
+            "kept",
+            "fold:",
+            "train",
+            "visited",
+            "valid",
+            "run",
+            "test:",
+            "train",
+            "visited",
+            "valid",
+        ]
+    )
+    table = {row.split()[0]: row.split()[1:] for row in rows}
+    assert table["bird"] == ["20", "5", "12", "6", "12", "6", "12", "18", "5"]
+    assert table["all"] == ["200", "50", "176", "88", "106", "88", "176", "194", "50"]
+    assert len({*map(len, [heading, *rows])}) == 1 and len(heading) <= 100
+
+
+def test_folds_that_differ_are_a_range_and_many_classes_their_ends(described):
+    many = {f"class {number}": number for number in range(40)}
+    fold = {"train": many, "expanded": many, "valid": many}
+    other = {part: {name: count + 1 for name, count in many.items()} for part in fold}
+    counts = {"all": {"train": many, "test": many}, "regulated": many}
+    lines = about.split_table(counts | {"fold_1": fold, "fold_2": other})
+    assert len(lines) == 1 + 10 + 1
+    assert lines[1].split()[:2] == ["class", "39"] and "39-40" in lines[1]

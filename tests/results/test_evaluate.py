@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import types
 
 import numpy as np
 import pytest
@@ -20,7 +21,8 @@ pytestmark = pytest.mark.usefixtures("quick_compilation")
 @pytest.fixture
 def same_data(tiny_data, monkeypatch):
     """The run's own images instead of CIFAR-10."""
-    monkeypatch.setattr(dataset, "load", lambda *_: tiny_data)
+    source = types.SimpleNamespace(read=lambda: tiny_data)
+    monkeypatch.setattr(dataset, "open_source", lambda _: source)
 
 
 def result_of(run, name):
@@ -30,7 +32,7 @@ def result_of(run, name):
 
 @pytest.mark.parametrize("fold", ["1", "test"])
 def test_the_last_checkpoint_gives_the_runs_own_result(trained_run, same_data, tmp_path, fold):
-    stem, result = evaluate.evaluate(trained_run, fold)
+    stem, result = evaluate.evaluate(epath.Path(trained_run), fold=fold)
     expected = result_of(trained_run, fold)
     assert stem == ("test-test-last" if fold == "test" else "fold_1-valid-last")
     assert result["loss_cnn"] == pytest.approx(expected["loss_cnn"], rel=1e-3)
@@ -43,7 +45,11 @@ def test_the_last_checkpoint_gives_the_runs_own_result(trained_run, same_data, t
 
 def test_any_split_can_be_evaluated(trained_run, same_data):
     counts = {
-        split: np.sum(evaluate.evaluate(trained_run, "2", split, "1")[1]["confusion_matrix"])
+        split: np.sum(
+            evaluate.evaluate(epath.Path(trained_run), fold="2", checkpoint="1", split=split)[1][
+                "confusion_matrix"
+            ]
+        )
         for split in evaluate.SPLITS
     }
     assert counts == {"train": 88, "valid": 88, "test": 50}
@@ -59,7 +65,7 @@ def test_any_split_can_be_evaluated(trained_run, same_data):
 )
 def test_what_the_run_has_not_got_is_said(trained_run, same_data, options, message):
     with pytest.raises(evaluate.EvaluateError, match=message):
-        evaluate.evaluate(trained_run, **options)
+        evaluate.evaluate(epath.Path(trained_run), **options)
 
 
 def test_a_run_is_named_by_number_or_test():

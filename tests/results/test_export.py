@@ -11,6 +11,7 @@ from builders import KINDS, tiny_config
 from jax import export as jax_export
 
 from caecnn_jax import errors
+from caecnn_jax.data import augment, cifar, dataset
 from caecnn_jax.networks import models, torch_weights
 from caecnn_jax.results import export, predict
 from caecnn_jax.training import steps
@@ -38,7 +39,10 @@ def images():
 def untrained(kind):
     config = tiny_config(kind)
     state = steps.create_state(models.from_config(config), config, jax.random.key(0))
-    return predict.Predictor(config, [jax.device_get(state.variables)])
+    description = dataset.Description(
+        "cifar10", cifar.CLASS_NAMES, 32, 3, *augment.CIFAR10, cifar.DIGEST
+    )
+    return predict.Predictor(config, description, [jax.device_get(state.variables)])
 
 
 def test_jax_alone_runs_the_program(trained_run, images, tmp_path):

@@ -58,8 +58,7 @@ def test_an_epochs_line_tells_its_figures_and_the_time_left(runs, caplog, at_onc
     with caplog.at_level("INFO", logger="absl"):
         progress_of(runs, at_once=at_once, only_train_cae_until=0).log(runs[0].records[-1])
     assert caplog.messages[-1] == (
-        "fold_1 epoch 5/10 joint: train loss_cnn 0.5000, valid loss_cnn 0.2500, "
-        f"valid accuracy 0.7500; 1234 images/s, 5.0 s, about {left} left"
+        f"fold_1  5/10 joint   cae     -/    -  cnn 0.500/0.250  accuracy 0.7500  {left} left"
     )
 
 
@@ -68,7 +67,7 @@ def test_the_time_left_knows_that_warmup_is_quicker(runs, caplog):
     with caplog.at_level("INFO", logger="absl"):
         progress_of(runs, only_train_cae_until=1).log(runs[0].records[-1])
     # 8 joint epochs of the first, and of the second a warm-up epoch and 9 joint ones.
-    assert caplog.messages[-1].endswith("about 0:00:52 left")
+    assert caplog.messages[-1].endswith("  0:00:52 left")
 
 
 def test_a_bar_is_of_the_next_epoch(runs):

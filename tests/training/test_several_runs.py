@@ -1,5 +1,6 @@
 """Runs that train at the same time: how they are dealt out, and one that ends for another."""
 
+import queue
 import signal
 import time
 
@@ -24,6 +25,15 @@ def two_at_once(monkeypatch):
     monkeypatch.setattr(devices, "lanes", lambda _: devices.Lanes((mesh, mesh), shared=False))
 
 
+def sharing(*meshes) -> train.Shared:
+    """These meshes, for one run at a time each."""
+    free = queue.SimpleQueue()
+    for mesh in meshes:
+        free.put(mesh)
+    lanes = devices.Lanes(meshes, shared=False)
+    return train.Shared(lanes, free, signals.StopRequest(), lambda *_: None)
+
+
 class Failed(Exception):
     """What one of several runs may end with."""
 
@@ -40,7 +50,8 @@ def ended() -> list[dict]:
 
 def test_the_error_of_one_run_stops_the_others_and_is_the_one_that_is_raised():
     (mesh,) = devices.lanes(0).meshes
-    request, stopped = signals.StopRequest(), []
+    shared, stopped = sharing(mesh, mesh), []
+    request = shared.request
 
     def train_one(run, _mesh):
         if run.split.name == "fold_2":
@@ -52,7 +63,7 @@ def test_the_error_of_one_run_stops_the_others_and_is_the_one_that_is_raised():
 
     runs = fake_journals("fold_1", "fold_2", "fold_3")
     with pytest.raises(Failed):
-        train.deal_out(runs, (mesh, mesh), train_one, request)
+        train.deal_out(runs, shared, train_one)
     assert sorted(stopped) == ["fold_1", "fold_3"]
 
 
@@ -69,7 +80,7 @@ def test_no_two_runs_share_a_mesh_at_the_same_time():
         busy.remove(on.axis_names)
 
     runs = fake_journals("fold_1", "fold_2", "fold_3", "fold_4", "test")
-    train.deal_out(runs, (mesh, other), train_one, signals.StopRequest())
+    train.deal_out(runs, sharing(mesh, other), train_one)
     assert sorted(name for name, _ in seen) == ["fold_1", "fold_2", "fold_3", "fold_4", "test"]
     assert {axes for _, axes in seen} == {("data",), ("other",)}
 
