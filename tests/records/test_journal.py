@@ -217,8 +217,8 @@ def test_settings_and_codes_are_shown_once_when_written_twice(open_journal, tmp_
     folder = tmp_path / "tensorboard" / "fold_1"
     assert (folder / "projector_config.pbtxt").read_text().count("embeddings") == 1
     with Image.open(folder / "code" / "sprite.jpg") as sheet:
-        assert sheet.size == (128, 128)
-    assert len((folder / "code" / "metadata.tsv").read_text().splitlines()) == 10
+        assert sheet.size == (192, 192)  # six rows of pictures of 32 pixels
+    assert len((folder / "code" / "metadata.tsv").read_text().splitlines()) == 30
 
 
 def test_pictures_are_files_and_on_the_board(open_journal, tmp_path):
