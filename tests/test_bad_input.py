@@ -23,6 +23,7 @@ from hypothesis import strategies as st
 
 import main
 from caecnn_jax import config as config_lib
+from caecnn_jax import saved_config
 from caecnn_jax.data import cifar, sampling
 from caecnn_jax.networks import models
 from caecnn_jax.training import devices, steps
@@ -36,7 +37,7 @@ def command(monkeypatch, tmp_path, capsys):
 
     No device is started, and a name in {braces} stands for a path below tmp_path.
     """
-    monkeypatch.setattr(devices, "start", lambda *args: None)
+    monkeypatch.setattr(devices, "start", lambda *_, **__: None)
     monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path / "no-data"))
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "no-cache"))
     monkeypatch.chdir(PROJECT)
@@ -84,7 +85,7 @@ FLAGS = [
     ([*MIXED, "extra"], "'extra' is no flag: see --help"),
     ([*MIXED, "--config.use_aug", "false"], "--config.use_aug false: write --config.use_aug=false"),
     ([*MIXED, "--distributed", "no"], "--distributed no: write --distributed=no"),
-    ([*MIXED, "--mode=evaluate"], "--config is for --mode train, and not used by evaluate .*own"),
+    ([*MIXED, "--mode=evaluate"], "--config is for --mode train.*and not used by evaluate .*own"),
     (["--workdir={run}", "--mode=report", "--fold=1"], "--fold is for --mode evaluate, predict"),
     (["--workdir={run}", "--images=x.png"], "--images is for --mode predict, and not used by tr"),
     (["--workdir={run}", "--config.data_dir=x"], "--config is missing: for example"),
@@ -114,7 +115,7 @@ FLAGS = [
 FIELDS = [
     (MIXED, "batchsize=3", "config.batchsize is no field of the config: did you mean 'batch_size'"),
     (MIXED, "zzz=3", "config.zzz is no field of the config: known are use_cnn"),
-    (MIXED, "cnn.opt.momentum=1", "config.cnn.opt.momentum is no field .*: known are lr, betas"),
+    (MIXED, "cnn.opt.eps=1", "config.cnn.opt.eps is no field .*: known are name, lr, betas"),
     (MIXED, "batch_size=0", "config.batch_size=0: must be a whole number from 1 to 50000"),
     (MIXED, "batch_size=-64", "config.batch_size=-64: must be"),
     (MIXED, "num_epoch=0", "config.num_epoch=0: must be a whole number, 1 or more"),
@@ -268,7 +269,7 @@ def test_wrong_json_configs_are_refused(command, tmp_path, content, message):
 
 def saved(**changes):
     """A run's config.json, with changes."""
-    return json.dumps(tiny_config("cnn").to_dict() | changes)
+    return json.dumps({"format": saved_config.FORMAT} | tiny_config("cnn").to_dict() | changes)
 
 
 EVALUATE = ["--mode=evaluate", "--workdir={run}"]

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 import types
@@ -73,7 +74,7 @@ def test_export(project, trained_run, tmp_path):
 
 
 def test_report_and_comparison(project, trained_run, tmp_path):
-    (trained_run / "report.html").unlink()  # written at the run's end
+    (trained_run / "report.html").unlink(missing_ok=True)  # of another test
     done = command(project, "--mode=report", "--workdir", trained_run)
     assert done.returncode == 0, done.stderr
     assert "F1 by class" in (trained_run / "report.html").read_text()
@@ -130,7 +131,7 @@ def test_train_then_evaluate(project, tmp_path):
     options += [f"--config.data_dir={prepared_data_dir()}"]
     done = command(project, *options, "--workdir", tmp_path / "run", timeout=400)
     assert done.returncode == 0, done.stderr
-    assert "fold_2 epoch 1/1 joint" in done.stderr
+    assert re.search(r"fold_2 +1/1 +joint", done.stderr)
     assert "\r" not in done.stderr  # no progress bar where nobody watches
     table = done.stdout.splitlines()
     assert any("fold 1  fold 2       mean ± std    test" in line for line in table)

@@ -12,6 +12,7 @@ from tensorboard.backend.event_processing import event_accumulator
 
 from caecnn_jax.data import sampling
 from caecnn_jax.records import checkpoints, journal, workdir
+from caecnn_jax.results import metrics
 
 DATA = make_data(3, 1)
 NAMES = DATA.class_names
@@ -24,8 +25,9 @@ def record(epoch: int, accuracy: float = 0.5) -> dict:
         "epoch": epoch,
         "phase": "joint",
         "train": {"loss_cae": None, "loss_cnn": 2.0},
-        "valid": {"loss_cae": None, "loss_cnn": 2.5, "accuracy": accuracy},
+        "valid": dict.fromkeys(metrics.FIGURES) | {"loss_cnn": 2.5, "accuracy": accuracy},
         "confusion_matrix": np.eye(10, dtype=int).tolist(),
+        "reliability": None,
         "seconds": 1.5,
         "images_per_second": 10.0,
     }
@@ -45,14 +47,18 @@ def new_journal(folder, name: str = "fold_1") -> journal.Journal:
 def open_journal(tmp_path):
     """Opens the run as training does, at its beginning or after a kill."""
     (tmp_path / "config.json").write_text("{}")
+    every_one = []  # the killed too, which close no file themselves
 
     def opened(keep: int = 2) -> journal.Journal:
         run = new_journal(tmp_path)
+        every_one.append(run)
         run.restore(TARGET)
         run.start(keep)
         return run
 
-    return opened
+    yield opened
+    for run in every_one:
+        run.close()
 
 
 def train(run: journal.Journal, *epochs: int, keep: int = 2, accuracy: float = 0.5) -> None:
@@ -210,8 +216,9 @@ def test_settings_and_codes_are_shown_once_when_written_twice(open_journal, tmp_
     assert scalars(tmp_path, "final/accuracy") == [(1, 0.5)]
     folder = tmp_path / "tensorboard" / "fold_1"
     assert (folder / "projector_config.pbtxt").read_text().count("embeddings") == 1
-    assert Image.open(folder / "code" / "sprite.jpg").size == (128, 128)
-    assert len((folder / "code" / "metadata.tsv").read_text().splitlines()) == 10
+    with Image.open(folder / "code" / "sprite.jpg") as sheet:
+        assert sheet.size == (192, 192)  # six rows of pictures of 32 pixels
+    assert len((folder / "code" / "metadata.tsv").read_text().splitlines()) == 30
 
 
 def test_pictures_are_files_and_on_the_board(open_journal, tmp_path):
@@ -221,9 +228,9 @@ def test_pictures_are_files_and_on_the_board(open_journal, tmp_path):
     reader = event_accumulator.EventAccumulator(str(tmp_path / "tensorboard" / "fold_1"))
     reader.Reload()
     assert [event.step for event in reader.Images("reconstruction")] == [3]
-    picture = Image.open(run.pictures / "reconstruction-epoch-0003.png")
     (on_the_board,) = reader.Images("reconstruction")
-    assert picture.size == (on_the_board.width, on_the_board.height)
+    with Image.open(run.pictures / "reconstruction-epoch-0003.png") as picture:
+        assert picture.size == (on_the_board.width, on_the_board.height)
 
 
 def test_a_process_that_does_not_write_takes_records_in_and_leaves_nothing(tmp_path):
@@ -283,6 +290,7 @@ def test_runs_that_end_at_the_same_time_draw_what_each_draws_alone(tmp_path):
     for run in runs:
         run.start(2)
         train(run, 1)
+        run.close()
     runs[0].finish()
     alone = [path.read_bytes() for path in sorted(runs[0].pictures.iterdir())]
     with concurrent.futures.ThreadPoolExecutor(len(runs)) as pool:
