@@ -66,11 +66,14 @@ def main(argv: list[str]) -> int:
             return modes.after_training(summary, workdir)
         case "evaluate":
             moved = command_line.elsewhere()
-            return modes.evaluate(*model, SPLIT.value, output=OUTPUT.value, elsewhere=moved)
+            return modes.evaluate(*model, split=SPLIT.value, output=OUTPUT.value, elsewhere=moved)
         case "predict":
-            return modes.predict(*model, paths + argv[1:], OUTPUT.value, SAVE.value)
+            images, output = paths + argv[1:], OUTPUT.value
+            return modes.predict(
+                *model, images=images, output=output, save_reconstructions=SAVE.value
+            )
         case "export":
-            return modes.export(*model, OUTPUT.value)
+            return modes.export(*model, output=OUTPUT.value)
         case "report":
             return modes.report(workdir, paths + argv[1:], OUTPUT.value)
         case _:  # study

@@ -46,8 +46,8 @@ def evaluate(
     workdir: str,
     fold: str | None,
     checkpoint: str,
-    split: str | None,
     *,
+    split: str | None,
     output: str | None,
     elsewhere: Mapping[str, str],
 ) -> int:
@@ -79,6 +79,7 @@ def predict(
     workdir: str,
     fold: str | None,
     checkpoint: str,
+    *,
     images: Sequence[str],
     output: str | None,
     save_reconstructions: bool,
@@ -88,20 +89,26 @@ def predict(
 
     folder = _start(workdir)
     text, num_skipped = predict_lib.predict(
-        folder, images, fold, checkpoint, output, save_reconstructions
+        folder,
+        fold=fold,
+        checkpoint=checkpoint,
+        images=images,
+        output=output,
+        save_reconstructions=save_reconstructions,
     )
     print(text)
     return command_line.SOME_SKIPPED if num_skipped else 0
 
 
-def export(workdir: str, fold: str | None, checkpoint: str, output: str | None) -> int:
+def export(workdir: str, fold: str | None, checkpoint: str, *, output: str | None) -> int:
     """Writes the model into a file for use elsewhere."""
     if not output:
         raise errors.UserError("--output is missing: name the file; FILE.npz is for PyTorch")
     from caecnn_jax.results import export as export_lib
 
     folder = _start(workdir)
-    print(f"written to {export_lib.write(folder, output, fold, checkpoint)}")
+    path = export_lib.write(folder, fold=fold, checkpoint=checkpoint, output=output)
+    print(f"written to {path}")
     return 0
 
 

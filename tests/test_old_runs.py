@@ -58,7 +58,17 @@ def test_it_predicts_without_its_data(run, no_data, tmp_path):
     for number, pixels in enumerate(images):
         Image.fromarray(pixels).save(tmp_path / f"{number}.png")
     paths = [str(tmp_path / f"{number}.png") for number in range(3)]
-    assert modes.predict(str(run), "all", "best", paths, str(tmp_path / "out"), False) == 0
+    assert (
+        modes.predict(
+            str(run),
+            "all",
+            "best",
+            images=paths,
+            output=str(tmp_path / "out"),
+            save_reconstructions=False,
+        )
+        == 0
+    )
     found = json.loads((tmp_path / "out" / "predictions.json").read_text())["predictions"]
     assert len(found) == 3
     probabilities = predict.load(run, fold="test").classify(images)
@@ -66,7 +76,7 @@ def test_it_predicts_without_its_data(run, no_data, tmp_path):
 
 
 def test_it_is_exported_without_its_data(run, no_data, tmp_path):
-    assert modes.export(str(run), "test", "last", str(tmp_path / "old.jax")) == 0
+    assert modes.export(str(run), "test", "last", output=str(tmp_path / "old.jax")) == 0
     program = jax.export.deserialize(bytearray((tmp_path / "old.jax").read_bytes()))
     outputs = program.call(np.zeros((2, 32, 32, 3), np.uint8))
     assert outputs["probabilities"].shape == (2, 10)

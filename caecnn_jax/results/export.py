@@ -28,7 +28,7 @@ class ExportError(errors.UserError):
 
 
 def write(
-    workdir: epath.Path, output: str, fold: str | None = None, checkpoint: str = "last"
+    workdir: epath.Path, *, fold: str | None = None, checkpoint: str = "last", output: str
 ) -> epath.Path:
     """Writes a run's model to `output`: PyTorch's weights if that ends in .npz, else the program.
 
@@ -36,7 +36,7 @@ def write(
     model, or `output` cannot be written.
     """
     path = workdir_lib.resolve(output)
-    predictor = predict.load(workdir, fold, checkpoint)
+    predictor = predict.load(workdir, fold=fold, checkpoint=checkpoint)
     content = as_npz(predictor) if path.suffix == ".npz" else as_program(predictor)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

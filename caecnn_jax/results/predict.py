@@ -137,7 +137,7 @@ class Predictor:
 
 
 def load(
-    workdir: str | os.PathLike, fold: str | int | None = None, checkpoint: str | int = "last"
+    workdir: str | os.PathLike, *, fold: str | int | None = None, checkpoint: str | int = "last"
 ) -> Predictor:
     """The model of a run's folder.
 
@@ -163,9 +163,10 @@ def load(
 
 def predict(
     workdir: epath.Path,
-    images: Sequence[str],
+    *,
     fold: str | None = None,
     checkpoint: str = "last",
+    images: Sequence[str],
     output: str | None = None,
     save_reconstructions: bool = False,
 ) -> tuple[str, int]:
@@ -176,7 +177,7 @@ def predict(
     write.
     """
     paths, passed_over = image_search.find(images)
-    predictor = load(workdir, fold, checkpoint)
+    predictor = load(workdir, fold=fold, checkpoint=checkpoint)
     if passed_over:
         logging.info("passed over: %s", image_search.in_words(passed_over))
     if save_reconstructions and predictor.model.cae is None:

@@ -46,7 +46,9 @@ def untrained(kind):
 
 
 def test_jax_alone_runs_the_program(trained_run, images, tmp_path):
-    program = export.write(trained_run, str(tmp_path / "deep" / "mixed.jax"), checkpoint="best")
+    program = export.write(
+        trained_run, output=str(tmp_path / "deep" / "mixed.jax"), checkpoint="best"
+    )
     np.save(tmp_path / "images.npy", images)
     (tmp_path / "run.py").write_text(SCRIPT)
     arguments = [tmp_path / "run.py", program, tmp_path / "images.npy", tmp_path / "out.npz"]
@@ -72,7 +74,7 @@ def test_the_program_gives_what_the_model_has(kind, images):
 
 
 def test_the_weights_come_back_from_the_references_names(trained_run, tmp_path):
-    path = export.write(trained_run, str(tmp_path / "weights.npz"), fold="2")
+    path = export.write(trained_run, output=str(tmp_path / "weights.npz"), fold="2")
     state_dict = dict(np.load(path))
     assert {"cae.encoder.0.weight", "cnn.conv1.bias", "cnn.linear.weight"} < set(state_dict)
     model = predict.load(trained_run, fold=2)
@@ -87,7 +89,7 @@ def test_folds_are_averaged_in_a_program_and_refused_as_weights(trained_run, ima
         program.call(images)["probabilities"], model.classify(images), rtol=1e-5
     )
     with pytest.raises(export.ExportError, match="choose a fold"):
-        export.write(trained_run, str(tmp_path / "weights.npz"), fold="all")
+        export.write(trained_run, output=str(tmp_path / "weights.npz"), fold="all")
 
 
 def test_the_npz_is_readable_without_pickle():
@@ -98,4 +100,4 @@ def test_the_npz_is_readable_without_pickle():
 def test_a_file_that_cannot_be_written_is_named(trained_run, tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(errors.UserError, match="file"):
-        export.write(trained_run, str(tmp_path / "file" / "model.jax"))
+        export.write(trained_run, output=str(tmp_path / "file" / "model.jax"))

@@ -108,7 +108,7 @@ def test_files_are_predicted_and_those_skipped_are_counted(trained_run, tiny_dat
     names = [str(tmp_path), str(tmp_path / "missing.png")]
     out = tmp_path / "out"
     text, num_skipped = predict.predict(
-        trained_run, names, output=str(out), save_reconstructions=True
+        trained_run, images=names, output=str(out), save_reconstructions=True
     )
     assert num_skipped == len(damaged)
     assert "1 of 2 images were resized, antialiased, to 32x32 pixels" in text
@@ -131,7 +131,7 @@ def test_files_are_predicted_and_those_skipped_are_counted(trained_run, tiny_dat
 def test_an_autoencoder_alone_gives_its_error_only(tmp_path, monkeypatch):
     monkeypatch.setattr(predict, "load", lambda *_: untrained("cae"))
     image_cases.halves().save(tmp_path / "a.png")
-    predict.predict(tmp_path, [str(tmp_path / "a.png")], fold="test")
+    predict.predict(tmp_path, images=[str(tmp_path / "a.png")], fold="test")
     header = (tmp_path / "predictions" / "predictions.csv").read_text().splitlines()[0]
     assert header == "file,width,height,reconstruction_error"
 
@@ -140,14 +140,14 @@ def test_a_place_that_cannot_be_written_is_named(trained_run, tmp_path):
     image_cases.halves().save(tmp_path / "a.png")
     blocked = tmp_path / "a.png" / "out"
     with pytest.raises(errors.UserError, match=r"a\.png"):
-        predict.predict(trained_run, [str(tmp_path / "a.png")], output=str(blocked))
+        predict.predict(trained_run, images=[str(tmp_path / "a.png")], output=str(blocked))
 
 
 def test_a_name_of_245_letters_gets_a_shorter_one_for_its_reconstruction(tmp_path, monkeypatch):
     monkeypatch.setattr(predict, "load", lambda *_: untrained("cae"))
     for name in ("x" * 245, "é" * 120):  # 240 bytes
         image_cases.halves().save(tmp_path / f"{name}.png")
-    predict.predict(tmp_path, [str(tmp_path)], fold="test", save_reconstructions=True)
+    predict.predict(tmp_path, images=[str(tmp_path)], fold="test", save_reconstructions=True)
     written = sorted((tmp_path / "predictions" / "reconstructions").iterdir())
     assert [path.name for path in written] == [f"0001-{'x' * 150}.png", f"0002-{'é' * 75}.png"]
     assert predict.shortened("short") == "short"
@@ -158,6 +158,6 @@ def test_what_a_folder_holds_besides_is_told(tmp_path, monkeypatch, caplog):
     image_cases.halves().save(tmp_path / "a.png")
     (tmp_path / "._a.png").write_bytes(b"\0\5\x16\7")
     caplog.set_level("INFO")
-    _, skipped = predict.predict(tmp_path, [str(tmp_path)], fold="test")
+    _, skipped = predict.predict(tmp_path, images=[str(tmp_path)], fold="test")
     assert skipped == 0
     assert "passed over: 1 hidden (the name begins with a dot)" in caplog.text
