@@ -129,7 +129,7 @@ def test_files_are_predicted_and_those_skipped_are_counted(trained_run, tiny_dat
 
 
 def test_an_autoencoder_alone_gives_its_error_only(tmp_path, monkeypatch):
-    monkeypatch.setattr(predict, "load", lambda *_: untrained("cae"))
+    monkeypatch.setattr(predict, "load", lambda *_, **__: untrained("cae"))
     image_cases.halves().save(tmp_path / "a.png")
     predict.predict(tmp_path, images=[str(tmp_path / "a.png")], fold="test")
     header = (tmp_path / "predictions" / "predictions.csv").read_text().splitlines()[0]
@@ -144,7 +144,7 @@ def test_a_place_that_cannot_be_written_is_named(trained_run, tmp_path):
 
 
 def test_a_name_of_245_letters_gets_a_shorter_one_for_its_reconstruction(tmp_path, monkeypatch):
-    monkeypatch.setattr(predict, "load", lambda *_: untrained("cae"))
+    monkeypatch.setattr(predict, "load", lambda *_, **__: untrained("cae"))
     for name in ("x" * 245, "é" * 120):  # 240 bytes
         image_cases.halves().save(tmp_path / f"{name}.png")
     predict.predict(tmp_path, images=[str(tmp_path)], fold="test", save_reconstructions=True)
@@ -154,7 +154,7 @@ def test_a_name_of_245_letters_gets_a_shorter_one_for_its_reconstruction(tmp_pat
 
 
 def test_what_a_folder_holds_besides_is_told(tmp_path, monkeypatch, caplog):
-    monkeypatch.setattr(predict, "load", lambda *_: untrained("cae"))
+    monkeypatch.setattr(predict, "load", lambda *_, **__: untrained("cae"))
     image_cases.halves().save(tmp_path / "a.png")
     (tmp_path / "._a.png").write_bytes(b"\0\5\x16\7")
     caplog.set_level("INFO")
