@@ -8,7 +8,7 @@ a TPU's training step eight in ten cycles went to it. It multiplies matrices ins
 selects (by default everywhere but on CPU, as in `networks.ops`).
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -29,13 +29,16 @@ class Statistics(NamedTuple):
 CIFAR10 = Statistics(MEAN, STD)
 
 
-def normalize(images: jax.Array, statistics: Statistics = CIFAR10, dtype=jnp.float32) -> jax.Array:
+def normalize(
+    images: jax.Array | np.ndarray, statistics: Statistics = CIFAR10, dtype=jnp.float32
+) -> jax.Array:
     """uint8 [..., C] in 0..255 to channel-normalised `dtype` [..., C].
 
     Raises ValueError where the statistics are of another number of channels.
     """
     mean, std = _per_channel(statistics, images, dtype)
-    return images.astype(dtype) * (1 / (255 * std)) - mean / std
+    floats: Any = images.astype(dtype)  # times a jax.Array it is one
+    return floats * (1 / (255 * std)) - mean / std
 
 
 def denormalize(images: jax.Array, statistics: Statistics = CIFAR10) -> jax.Array:
@@ -44,7 +47,9 @@ def denormalize(images: jax.Array, statistics: Statistics = CIFAR10) -> jax.Arra
     return jnp.clip(jnp.round((images * std + mean) * 255), 0, 255).astype(jnp.uint8)
 
 
-def _per_channel(statistics: Statistics, images: jax.Array, dtype) -> tuple[jax.Array, jax.Array]:
+def _per_channel(
+    statistics: Statistics, images: jax.Array | np.ndarray, dtype
+) -> tuple[jax.Array, jax.Array]:
     """Mean and standard deviation as [1, ..., 1, C], as many dimensions as the images have."""
     channels = images.shape[-1]
     for values in statistics:
@@ -115,6 +120,7 @@ def augment(
     if draws.angle is None:
         rows, columns = jnp.arange(height)[None, :, None], jnp.arange(width)[None, None, :]
     else:
+        assert draws.scale is not None  # `draw` gives both or neither
         rows, columns = source_coordinates(draws.angle, draws.scale, height, width)
     rows = rows - draws.shift[:, 0, None, None]
     columns = columns - draws.shift[:, 1, None, None]

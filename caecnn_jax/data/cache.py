@@ -77,7 +77,7 @@ def save(key: str, pixels: Pixels) -> None:
 
 
 def _sha256(images: np.ndarray) -> str:
-    return hashlib.sha256(np.ascontiguousarray(images)).hexdigest()
+    return hashlib.sha256(np.ascontiguousarray(images).data).hexdigest()
 
 
 def write_first(paths: list[pathlib.Path], write: Callable[[BinaryIO], None]) -> bool:

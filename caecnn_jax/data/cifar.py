@@ -40,7 +40,7 @@ def verify(split: str, images: np.ndarray, labels: np.ndarray, where: str) -> No
     if counts != [size // NUM_CLASSES] * NUM_CLASSES:
         raise DataError(f"{where}: {split} has {counts} images per class, CIFAR-10 has equal ones")
     for name, array in (("images", images), ("labels", labels)):
-        digest = hashlib.sha256(np.ascontiguousarray(array, np.uint8)).hexdigest()
+        digest = hashlib.sha256(np.ascontiguousarray(array, np.uint8).data).hexdigest()
         if digest != SHA256[f"{split} {name}"]:
             raise DataError(f"{where}: the {split} {name} are not CIFAR-10's (SHA-256 {digest})")
 
@@ -51,7 +51,7 @@ def verify_all(images: np.ndarray, labels: np.ndarray, where: str) -> None:
     verify("test", images[NUM_TRAIN:], labels[NUM_TRAIN:], where)
 
 
-def verify_counts_100(split: str, counts: Sequence[int], where: str) -> None:
+def verify_counts_100(split: str, counts: Sequence[int] | np.ndarray, where: str) -> None:
     """Raises DataError unless each fine or coarse class has as many images as in CIFAR-100."""
     each = PARTS_100[split] // len(counts)
     if len(counts) not in CLASSES_100.values() or set(counts) != {each}:

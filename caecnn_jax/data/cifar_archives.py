@@ -92,7 +92,9 @@ def read_tar(path: pathlib.Path, wanted: list[str]) -> dict[str, bytes]:
                 name = pathlib.PurePosixPath(member.name).name
                 # Sparse members may claim any size; links and devices are never regular files.
                 if name in wanted and member.isreg() and not member.issparse():
-                    files[name] = tar.extractfile(member).read()
+                    file = tar.extractfile(member)
+                    assert file is not None  # as it is of what is no regular file
+                    files[name] = file.read()
     except (OSError, EOFError, ValueError, zlib.error, tarfile.TarError) as error:
         raise DataError(
             f"{path}: cannot be read as a .tar.gz ({error}); download it again, or point data_dir "

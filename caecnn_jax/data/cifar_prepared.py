@@ -37,7 +37,7 @@ def write(folder: pathlib.Path, images: np.ndarray, labels: np.ndarray) -> None:
     from PIL import Image
     from tensorflow_datasets.image_classification import cifar as tfds_cifar
 
-    class Cifar10(tfds_cifar.Cifar10, skip_registration=True):
+    class Cifar10(tfds_cifar.Cifar10, skip_registration=True):  # type: ignore[call-arg]  # no types
         """TFDS's own builder, except that it encodes the PNGs itself: TFDS would do it with TF."""
 
         name = "cifar10"

@@ -15,7 +15,7 @@ import shlex
 import sys
 import textwrap
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import ml_collections
 import numpy as np
@@ -93,7 +93,8 @@ class Source:
         self.class_names = found.class_names
         self.train_counts, self.test_counts = found.train_counts, found.test_counts
         self.num_train = found.num_train
-        self._listing, self._form, self._order = found, form, None
+        self._listing, self._form = found, form
+        self._order: np.ndarray | None = None  # None: the listing's own
         listing.check_classes(found)
         if not sum(found.test_counts):
             self._hold_out(test_share)
@@ -128,6 +129,7 @@ class Source:
         found, form = self._listing, self._form
         order = np.arange(len(labels)) if self._order is None else self._order
         is_whole = found.shape is not None and pixels.is_formed(found.shape, form)
+        read: pixels.Pixels | None
         if is_whole:  # nothing is decoded or resized: a cache would only be a copy
             read = found.read(order, form)
         else:
@@ -219,7 +221,7 @@ def counts(data: Dataset) -> tuple[list[int], list[int]]:
 def table(data: Dataset) -> list[str]:
     """Classes, images of each class and part, sizes seen and what was left out, in lines."""
     train, test = counts(data)
-    rows = list(zip(data.class_names, train, test, strict=True))
+    rows: list[tuple[str, Any, Any]] = list(zip(data.class_names, train, test, strict=True))
     size = (
         "x".join(map(str, data.images.shape[1:3])) + ("", " grey", "", " RGB")[data.images.shape[3]]
     )

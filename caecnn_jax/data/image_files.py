@@ -13,7 +13,7 @@ import struct
 import warnings
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
-from typing import BinaryIO, NamedTuple
+from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 from PIL import ExifTags, Image, UnidentifiedImageError
@@ -62,7 +62,7 @@ class ImageError(errors.UserError):
 class Picture(NamedTuple):
     """An image file as the networks take it."""
 
-    path: pathlib.Path
+    path: pathlib.Path | None  # None: an array's, of no file
     pixels: np.ndarray  # uint8 [size, size, channels]
     width: int  # as in the file, upright
     height: int
@@ -174,14 +174,15 @@ def _read(path: pathlib.Path, size: int, fit: str, channels: int) -> Picture:
 def _check_pixels(path: str | os.PathLike, size: tuple[int, int]) -> None:
     """Pillow only warns of up to twice its limit."""
     width, height = size
-    if width * height > Image.MAX_IMAGE_PIXELS:
+    limit: Any = Image.MAX_IMAGE_PIXELS  # a number, unless somebody took it away
+    if width * height > limit:
         raise ImageError(f"{path}: {_too_large(f'it has {width}x{height} pixels')}")
 
 
 def _too_large(found: str) -> str:
-    limit = Image.MAX_IMAGE_PIXELS / 1e6
+    limit: Any = Image.MAX_IMAGE_PIXELS
     return (
-        f"{found}; a file of more than {limit:.0f} million could be a decompression bomb: "
+        f"{found}; a file of more than {limit / 1e6:.0f} million could be a decompression bomb: "
         "save it smaller"
     )
 

@@ -6,7 +6,7 @@ import os
 import pathlib
 import re
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from caecnn_jax.data import image_files
 
@@ -97,7 +97,7 @@ def find(names: Sequence[str]) -> Found:
     passed_over: collections.Counter[str] = collections.Counter()
     for name in names:
         given = pathlib.Path(name).expanduser()
-        matches = [] if given.exists() else sorted(glob.glob(str(given), recursive=True))
+        matches: list[Any] = [] if given.exists() else sorted(glob.glob(str(given), recursive=True))
         for path in map(pathlib.Path, matches or [given]):
             if path.is_dir():
                 below = walk(path)

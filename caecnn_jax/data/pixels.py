@@ -63,7 +63,7 @@ def collect(
     if is_grey:
         images = images[..., :1].copy()
     kept = np.flatnonzero(readable)
-    notes = (_sizes_in_words(sizes),)
+    notes: tuple[str, ...] = (_sizes_in_words(sizes),)
     if unreadable:
         notes += (f"{len(unreadable)} cannot be read and are left out: {_first(unreadable)}",)
     return Pixels(images if len(kept) == count else images[kept], kept, notes)
@@ -181,6 +181,6 @@ def digest(
     """SHA-256 of images, labels, classes and the number of training images."""
     about = json.dumps([images.shape, num_train, class_names])
     found = hashlib.sha256(about.encode())
-    found.update(np.ascontiguousarray(images))
-    found.update(np.ascontiguousarray(labels, np.int32))
+    found.update(np.ascontiguousarray(images).data)
+    found.update(np.ascontiguousarray(labels, np.int32).data)
     return found.hexdigest()

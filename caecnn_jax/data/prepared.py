@@ -66,14 +66,14 @@ def open_folder(folder: pathlib.Path, name: str, label: str = "label") -> listin
     if not train:
         raise DataError(f"{folder}: has no split train, but {', '.join(info.splits)}")
     # Records are shuffled on disk; their ids, where they have any, tell the official order.
-    places, labels, num_train, start = [], [], 0, 0
+    places, parts, num_train, start = [], [], 0, 0
     for split in [*train, *test]:
         place, part = _labels(info, split, label)
         places.append(place + start)
-        labels.append(part)
+        parts.append(part)
         start += len(part)
         num_train += len(part) if split in train else 0
-    order, labels = np.concatenate(places), np.concatenate(labels)
+    order, labels = np.concatenate(places), np.concatenate(parts)
     if labels.min() < 0:
         raise DataError(f"{folder}: {(labels < 0).sum()} of its images have no {label}")
     shards = [shard for split in [*train, *test] for shard in info.splits[split].filepaths]
@@ -171,7 +171,7 @@ def _read(
             return places[record], error
         return places[record], picture
 
-    def decoded():
+    def decoded() -> Iterator[tuple[int, image_files.Picture | image_files.ImageError]]:
         chunk: list[tuple[int, bytes]] = []
         for record, example in enumerate(examples(shards, features)):
             if record in places:

@@ -6,7 +6,7 @@ the training part of each run is expanded last. K: classes.
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import ml_collections
 import numpy as np
@@ -91,7 +91,7 @@ def imbalance(labels: np.ndarray, type: str, factor: float) -> np.ndarray:
     return np.sort(np.concatenate(parts))
 
 
-def per_class(counts: Mapping[str, int | str], class_names: Sequence[str]) -> dict[str, int | str]:
+def per_class(counts: Mapping[str, Any], class_names: Sequence[str]) -> dict[str, Any]:
     """Writes out "all", which stands for every class that is not named itself.
 
     Raises ValueError for a name that is neither a class nor "all".
@@ -144,7 +144,7 @@ def folds(labels: np.ndarray, num_folds: int, seed: int) -> list[tuple[np.ndarra
 def expand(
     train_indices: np.ndarray,
     labels: np.ndarray,
-    extra: Mapping[str, int | str],
+    extra: Mapping[str, Any],
     class_names: Sequence[str],
     seed: int,
 ) -> np.ndarray:
@@ -241,8 +241,8 @@ def least_images(config: ml_collections.ConfigDict) -> int:
 
 
 def _scaled(
-    config: ml_collections.ConfigDict, counts: Mapping[str, int | str], *, least: int
-) -> dict[str, int | str]:
+    config: ml_collections.ConfigDict, counts: Mapping[str, Any], *, least: int
+) -> dict[str, Any]:
     """The counts as is_local has them: a twentieth, but not below `least` where there are more."""
     if not config.is_local:
         return dict(counts)
