@@ -158,6 +158,7 @@ class Classifier(nn.Module):
         """Runs what there is on images [B, H, W, C]; `joint=False` leaves the CNN out."""
         cae, cnn = self.cae, self.cnn if joint else None
         if cae is None:
+            assert cnn is not None  # a CNN alone always runs
             return Outputs(logits=cnn(images, train, mask))
         if cnn is None:
             return Outputs(*cae(images, train, mask))

@@ -157,7 +157,7 @@ def _length(state_dict: Mapping[str, np.ndarray], name: str, dimensions: int, *,
 
 def to_torch(variables: Mapping, config: ml_collections.ConfigDict) -> dict[str, np.ndarray]:
     """The inverse of `from_torch`: {name: ndarray} with the reference's names and layouts."""
-    state_dict = {}
+    state_dict: dict[str, np.ndarray] = {}
     for prefix, path, kind in _layers(config):
         if kind == "norm":
             for collection, names in _NORM.items():

@@ -35,4 +35,5 @@ def balanced(
     """An order of the shapes and devices of another, dealt out by `balanced_order`."""
     sharding = order.indices.sharding
     deal = jax.jit(balanced_order, out_shardings=(sharding, sharding))
-    return epochs.Order(*deal(key, members, class_counts, order.mask), order.per_call)
+    indices, mask = deal(key, members, class_counts, order.mask)
+    return epochs.Order(indices, mask, order.per_call)

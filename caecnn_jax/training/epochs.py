@@ -9,7 +9,7 @@ any length. A step without any image changes nothing.
 import functools
 import math
 from collections.abc import Callable, Iterator, Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -100,7 +100,8 @@ class Place(NamedTuple):
         width = math.ceil(batch_size / self.mesh.size) * self.mesh.size
         num_steps = per_call * num_calls
         batches = sampling.in_batches(indices, batch_size, num_steps, width)
-        return Order(*devices.put(self.mesh, batches, None, "data"), per_call)
+        order, mask = devices.put(self.mesh, batches, None, "data")
+        return Order(order, mask, per_call)
 
 
 def place(data: dataset.Dataset, pipeline: Pipeline, mesh: Mesh) -> Place:
@@ -133,7 +134,8 @@ def shuffled(order: Order, key: jax.Array) -> Order:
     """An order of the same images and shapes, dealt out anew, and split over devices as before."""
     sharding = order.indices.sharding
     deal = jax.jit(shuffle, out_shardings=(sharding, sharding))
-    return Order(*deal(key, order.indices, order.mask), order.per_call)
+    indices, mask = deal(key, order.indices, order.mask)
+    return Order(indices, mask, order.per_call)
 
 
 @functools.partial(jax.jit, static_argnames="length")
@@ -276,7 +278,7 @@ def evaluate(
     loss: losses.Loss = losses.CROSS_ENTROPY,
 ) -> Iterator[steps.Metrics]:
     """Dispatches an evaluation call by call; yields the calls' metrics, those of `eval_chunk`."""
-    static = {"joint": joint, "pipeline": pipeline, "loss": loss}
+    static: dict[str, Any] = {"joint": joint, "pipeline": pipeline, "loss": loss}
     for start in range(0, order.num_steps, order.per_call):
         part = (take(array, start, order.per_call) for array in (order.indices, order.mask))
         yield eval_chunk(model, variables, data, *part, **static)

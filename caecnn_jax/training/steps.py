@@ -13,6 +13,7 @@ import flax
 import jax
 import jax.numpy as jnp
 import ml_collections
+import numpy as np
 import optax
 
 from caecnn_jax.networks import losses as losses_lib
@@ -47,7 +48,7 @@ def make_recipe(config: ml_collections.ConfigDict) -> Recipe:
 class Moment(NamedTuple):
     """Where in its run a step is, in traced numbers: nothing compiles anew as they change."""
 
-    lr_factors: Mapping[str, jax.Array]  # float [] of each part, multiply its learning rate
+    lr_factors: Mapping[str, jax.Array | np.ndarray]  # float [], multiply a part's learning rate
     joint_epoch: jax.Array | int = 1  # counts the epochs in which the CNN trains, from 1
 
 
@@ -89,6 +90,7 @@ def evaluated(arrays: Mapping[str, PyTree]) -> dict[str, PyTree]:
 def init(model: models.Classifier, key: jax.Array) -> PyTree:
     """The variables {"params", "batch_stats"} that a run of this key starts with."""
     cae_or_cnn = model.cae or model.cnn
+    assert cae_or_cnn is not None  # a config uses one of them at least
     return model.init(key, jnp.zeros((1, *model.image_shape), cae_or_cnn.param_dtype))
 
 
@@ -157,7 +159,7 @@ def losses(
 
     `classification` gives each image's loss from logits [B, K] and labels [B].
     """
-    metrics = {"loss_cae": jnp.nan, "loss_cnn": jnp.nan}
+    metrics: dict[str, Any] = {"loss_cae": jnp.nan, "loss_cnn": jnp.nan}
     if outputs.reconstruction is not None:
         error = losses_lib.reconstruction_error(batch["image"], outputs.reconstruction)
         metrics["loss_cae"] = losses_lib.masked_mean(error, mask)
@@ -169,7 +171,7 @@ def losses(
 
 def classification(state: TrainState, batch: Batch, joint_epoch: jax.Array | int) -> Callable:
     """What training takes for each image's loss, of logits [B, K] and labels [B]."""
-    given = {"class_counts": state.class_counts, "loss": state.recipe.loss}
+    given: dict[str, Any] = {"class_counts": state.class_counts, "loss": state.recipe.loss}
     if "share" not in batch:
         return functools.partial(losses_lib.classification, joint_epoch=joint_epoch, **given)
     given |= {"partners": batch["partner"], "share": batch["share"]}
@@ -178,7 +180,7 @@ def classification(state: TrainState, batch: Batch, joint_epoch: jax.Array | int
 
 def objective(outputs: models.Outputs, metrics: Metrics, recipe: Recipe) -> jax.Array:
     """What training minimises: the weighted sum of the losses that there are."""
-    total = 0.0
+    total: Any = 0.0  # until a loss is added
     if outputs.reconstruction is not None:
         total += recipe.reconstruction_weight * metrics["loss_cae"]
     if outputs.logits is not None:
@@ -232,7 +234,7 @@ def train_step(
             averages[part] = optimizers.next_average(
                 averages[part], params[part], batch_stats[part], state.recipe.ema_decay
             )
-    state = state.replace(
+    state = state.replace(  # type: ignore[attr-defined]  # flax.struct.dataclass adds it
         params=params,
         batch_stats=state.batch_stats | batch_stats,
         opt_state=opt_state,
@@ -249,7 +251,8 @@ def outputs(
 
     `joint=False` leaves the CNN out.
     """
-    return model.apply(variables, images, joint=joint)
+    found: Any = model.apply(variables, images, joint=joint)
+    return found
 
 
 def eval_step(state: TrainState, batch: Batch, joint: bool = True) -> models.Outputs:

@@ -271,6 +271,7 @@ def wait_for_others(
         if all(has_ended(journal, config) for journal in others):
             break
         if request.is_made():
+            assert request.signum is not None  # as it is made
             raise errors.Interrupted(request.signum)
         time.sleep(SECONDS_BETWEEN_LOOKS)
     devices.wait_for_all("every run has ended")
@@ -301,7 +302,7 @@ def _write_end(
     selection_metric: str,
 ) -> dict:
     """Writes what the runs came to; returns what metrics.json holds."""
-    records = {journal.split.name: journal.records for journal in journals}
+    records: dict[str, Any] = {journal.split.name: journal.records for journal in journals}
     counts = {run: list(described["class_counts"][run]["train"].values()) for run in records}
     summary = metrics.summarize(records, described["class_names"], counts, selection_metric)
     described["seconds"] = sum(r["seconds"] for of_run in records.values() for r in of_run)

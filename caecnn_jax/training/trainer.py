@@ -172,6 +172,7 @@ class Trainer:
             self._finish_epoch(ahead)
         if not has_ended(self._journal, self._config):
             self._journal.save_partial(step, self._losses(train), devices.get(state.arrays))
+        assert self._request.signum is not None  # the request is made
         raise errors.Interrupted(self._request.signum)
 
     def _losses(self, train: list[steps.Metrics]) -> dict[str, list]:
