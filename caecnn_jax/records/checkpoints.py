@@ -12,6 +12,7 @@ import json
 import os
 import re
 import sys
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -128,7 +129,7 @@ class Checkpoints:
     def _listed(self) -> list[int]:
         return sorted(self._manager.all_steps()) if self.directory.exists() else []
 
-    def save(self, step: int, arrays: dict[str, Any], progress: dict[str, Any]) -> None:
+    def save(self, step: int, arrays: Mapping[str, Any], progress: dict[str, Any]) -> None:
         """Saves host arrays {"variables", "opt_state"}; complete when it returns.
 
         Raises WorkdirError when the disk does not take it.
@@ -149,7 +150,7 @@ class Checkpoints:
                 if step not in wanted:
                     self._manager.delete(step)
 
-    def restore(self, step: int, target: dict[str, Any]) -> Restored:
+    def restore(self, step: int, target: Mapping[str, Any]) -> Restored:
         """Restores the items of `target`, a tree of arrays or shapes for each.
 
         Raises DamagedError when the files are not what was saved, GoneError when they were removed,
@@ -197,7 +198,7 @@ class Checkpoints:
                 raise OSError(int(code[1]), os.strerror(int(code[1])), str(place)) from error
             raise DamagedError(f"checkpoint {place} is damaged: {reason}") from error
 
-    def restore_newest(self, target: dict[str, Any]) -> Restored | None:
+    def restore_newest(self, target: Mapping[str, Any]) -> Restored | None:
         """Restores the newest good checkpoint, with a warning for each damaged one before it.
 
         `set_damaged_aside` renames those. None: there is no checkpoint. Raises CheckpointError when

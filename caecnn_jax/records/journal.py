@@ -47,7 +47,7 @@ class Journal:
         """
         self.split = split
         self._selection_metric = selection_metric
-        self.records: list[dict[str, Any]] = []
+        self.records: list[Any] = []  # metrics.Record
         self.step = 0  # training steps done of the epoch after the last record
         self.losses: dict[str, list] = {}  # of those steps
         self.arrays: dict[str, Any] | None = None  # what `restore` found, to go on from
@@ -138,8 +138,10 @@ class Journal:
         """Removes the checkpoints that are no longer of use; a kill may have come before it."""
         if self.records:
             epoch = self.records[-1]["epoch"]
-            best = self.records[metrics.best_epoch(self.records, self._selection_metric)]["epoch"]
-            self._epochs.keep_only({*range(epoch - keep + 1, epoch + 1), best})
+            best = metrics.best_epoch(self.records, self._selection_metric)
+            assert best is not None  # there is a record
+            kept = {*range(epoch - keep + 1, epoch + 1), self.records[best]["epoch"]}
+            self._epochs.keep_only(kept)
         if not self.step:
             self._interrupted.keep_only(set())
 
@@ -201,7 +203,7 @@ class Journal:
         """Shows the ended run's settings, {dotted name: value}, and final figures on the board."""
         if self._board is None:
             return
-        result = metrics.run_result(
+        result: Any = metrics.run_result(
             self.records, self._data.class_names, None, self._selection_metric
         )
         names = ("accuracy", "macro_f1", "loss_cae", "loss_cnn")

@@ -29,7 +29,7 @@ class Run:
     workdir: epath.Path
     config: Mapping[str, Any]
     history: Mapping[str, Sequence[Record]]  # by "fold_1".. and "test", in order of epochs
-    metrics: Mapping[str, Any] | None  # None until the run has ended
+    metrics: Any  # the mapping in metrics.json; None until the run has ended
     info: Mapping[str, Any]  # run.json; empty where missing
 
     @property
@@ -37,8 +37,8 @@ class Run:
         return self.workdir.name
 
     @property
-    def cv(self) -> Mapping[str, Any] | None:
-        """The folds' results with their mean and standard deviation."""
+    def cv(self) -> Any:
+        """The mapping of the folds' results, their mean and standard deviation; None without."""
         return self.metrics and self.metrics["cv"]
 
     @property
@@ -101,7 +101,7 @@ def _read_json(path: epath.Path, fields: set[str]) -> dict[str, Any]:
 
 def _read_history(path: epath.Path) -> dict[str, list[Record]]:
     """Records by run. Of an epoch that was trained again after a resume, the later counts."""
-    history = {}
+    history: dict[str, dict[int, Record]] = {}
     lines = _read_text(path).splitlines(keepends=True) if path.exists() else []
     for index, line in enumerate(lines):
         if not line.endswith("\n"):  # an interrupted run's last line, cut off while written

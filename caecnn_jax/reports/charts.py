@@ -103,7 +103,7 @@ def label_offsets(points: Mapping[str, tuple[float, float]]) -> dict[str, tuple[
     scale = np.array([210, 130]) / np.maximum(high - low, 1e-9)
     centres = {name: (np.array(point) - low) * scale for name, point in points.items()}
     taken = [(centre, np.array([7.0, 7.0])) for centre in centres.values()]
-    offsets = {}
+    offsets: dict[str, tuple[float, float]] = {}
     for name, centre in centres.items():
         size = np.array([4.0 * len(name), 8.0])
         beside = 5 + size[0] / 2

@@ -207,7 +207,7 @@ def differences(entry: Entry, baseline: Entry, part: str) -> dict[str, Any]:
         key: paired_difference([mine[key] - theirs[key] for mine, theirs in pairs], ratio)
         for key in SCORES
     }
-    tables = [(runs.f1_by_class(mine), runs.f1_by_class(theirs)) for mine, theirs in pairs]
+    tables = [(_f1(mine), _f1(theirs)) for mine, theirs in pairs]
     by_class = {
         name: paired_difference([mine[name] - theirs[name] for mine, theirs in tables], ratio)
         for name in baseline.runs[0].class_names
@@ -217,6 +217,13 @@ def differences(entry: Entry, baseline: Entry, part: str) -> dict[str, Any]:
         for value, p_value in zip(by_class.values(), adjusted, strict=True):
             value["p_holm"] = p_value
     return by_score | {"f1": by_class}
+
+
+def _f1(result: runs.Result) -> dict[str, float]:
+    """F1 by class of a run that `check` let pass: its CNN was trained."""
+    by_class = runs.f1_by_class(result)
+    assert by_class is not None
+    return by_class
 
 
 def paired_difference(values: Sequence[float], ratio: float) -> dict[str, Any]:
@@ -258,7 +265,8 @@ def scores(entry: Entry, part: str) -> dict[str, Any]:
 
     Of one run alone they are the test run's, or the folds' means with their standard deviation.
     """
-    each = [_flat(run.test if part == "test" else run.cv["mean"]) for run in entry.runs]
+    of_part: list[Any] = [run.test if part == "test" else run.cv["mean"] for run in entry.runs]
+    each = [_flat(result) for result in of_part]
     if len(each) == 1:
         found = _nested(each[0])
         if part == "cv" and len(entry.runs[0].cv["folds"]) > 1:
@@ -278,8 +286,8 @@ def scores(entry: Entry, part: str) -> dict[str, Any]:
 
 def _flat(result: Mapping[str, Any]) -> dict[tuple[str, ...], float]:
     """A result's figures by (name,) and ("f1", class)."""
-    by_class = {("f1", name): value for name, value in runs.f1_by_class(result).items()}
-    return {(key,): result[key] for key in SCORES} | by_class
+    figures: dict[tuple[str, ...], float] = {(key,): result[key] for key in SCORES}
+    return figures | {("f1", name): value for name, value in _f1(result).items()}
 
 
 def _nested(flat: Mapping[tuple[str, ...], float]) -> dict[str, Any]:

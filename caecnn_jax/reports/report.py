@@ -102,13 +102,14 @@ def result_rows(run: runs.Run) -> list[dict[str, Any]]:
 
 def per_class_bars(run: runs.Run) -> str | None:
     """The chart of F1 by class: cross-validation as bars, the test set as marks; or either."""
-    means, points = runs.f1_by_class(run.cv and run.cv["mean"]), runs.f1_by_class(run.test)
-    if not means and not points:
+    cv = run.cv
+    means, points = runs.f1_by_class(cv and cv["mean"]), runs.f1_by_class(run.test)
+    shown = means or points
+    if not shown:
         return None
-    several = means and len(run.cv["folds"]) > 1
     figure = figures.draw_per_class_bars(
-        means or points,
-        spread=runs.f1_by_class(run.cv["std"]) if several else None,
+        shown,
+        spread=runs.f1_by_class(cv["std"]) if cv and means and len(cv["folds"]) > 1 else None,
         points=points if means else None,
         rare=run.rare,
     )
@@ -117,7 +118,7 @@ def per_class_bars(run: runs.Run) -> str | None:
 
 def confusion_matrices(run: runs.Run) -> dict[str, np.ndarray]:
     """Counts [C, C] with true classes in rows: validation, summed over folds, and test."""
-    sums = {}
+    sums: dict[str, Any] = {}
     for name, result in run.results.items():
         if result["confusion_matrix"]:
             part = "test set" if name == "test" else "validation, all folds"

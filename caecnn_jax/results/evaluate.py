@@ -106,7 +106,7 @@ def evaluate(
     checkpoint: str = "last",
     split: str | None = None,
     elsewhere: Mapping[str, str] | None = None,
-) -> tuple[str, dict[str, Any]]:
+) -> tuple[str, metrics.Result]:
     """Evaluates a run's checkpoint on one of its splits, or on other data of the same classes.
 
     `fold` is a number or "test" (None: the test run if there is one, else fold 1), `split` one of
@@ -221,7 +221,7 @@ def _evaluation(
     return metrics.evaluation(trainer.by_step(list(calls)))
 
 
-def write(folder: epath.Path, name: str, result: dict[str, Any]) -> None:
+def write(folder: epath.Path, name: str, result: metrics.Result) -> None:
     """Writes a result and the picture of its confusion matrix; raises WorkdirError."""
     with workdir_lib.writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
@@ -229,6 +229,7 @@ def write(folder: epath.Path, name: str, result: dict[str, Any]) -> None:
     if result["confusion_matrix"]:
         from caecnn_jax.records import figures  # matplotlib takes a second to import
 
-        matrix = np.asarray(result["confusion_matrix"])
-        png = figures.confusion_matrix(matrix, list(result["per_class"]))
+        matrix, by_class = np.asarray(result["confusion_matrix"]), result["per_class"]
+        assert by_class is not None  # it follows from the matrix
+        png = figures.confusion_matrix(matrix, list(by_class))
         workdir_lib.write_bytes(folder / f"{name}.png", png)

@@ -66,7 +66,7 @@ def as_npz(predictor: predict.Predictor) -> bytes:
     """An .npz file of the weights with the names and layouts of the reference's state dict."""
     if len(predictor.variables) > 1:
         raise ExportError("--fold=all: an .npz file holds the weights of one model: choose a fold")
-    state_dict = torch_weights.to_torch(predictor.variables[0], predictor.config)
+    state_dict: dict[str, Any] = torch_weights.to_torch(predictor.variables[0], predictor.config)
     buffer = io.BytesIO()
     np.savez(buffer, **state_dict)
     return buffer.getvalue()

@@ -4,7 +4,7 @@ K: classes. A confusion matrix is int [K, K], a row a true class, a column a pre
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import TypedDict
+from typing import Any, NotRequired, TypedDict
 
 import numpy as np
 
@@ -14,6 +14,8 @@ LOSSES = ("loss_cae", "loss_cnn")
 # What a record's "valid" and a result hold as plain numbers, in the order of tables.
 FIGURES = ("accuracy", "balanced_accuracy", "macro_f1", "g_mean", *LOSSES, "calibration_error")
 SELECTION_METRICS = ("accuracy", "balanced_accuracy", "macro_f1")
+
+Confusion = np.ndarray | list[list[int]]
 
 
 class Losses(TypedDict):
@@ -59,6 +61,8 @@ class Result(Valid):
     confusion_matrix: list[list[int]] | None
     reliability: calibration.Reliability | None
     per_class: dict[str, dict[str, float]] | None
+    data: NotRequired[dict[str, str]]  # which, where not the run's own: name, digest, trained_on
+    epoch: NotRequired[int]  # in "best"
 
 
 class RunResult(Result):
@@ -79,7 +83,7 @@ def accuracy(confusion: np.ndarray) -> float:
     return float(np.trace(confusion) / max(np.sum(confusion), 1))
 
 
-def per_class(confusion: np.ndarray, class_names: Sequence[str]) -> dict[str, dict[str, float]]:
+def per_class(confusion: Confusion, class_names: Sequence[str]) -> dict[str, dict[str, float]]:
     """{class: {"precision", "recall", "f1", "support"}}; support is the class's image count."""
     confusion = np.asarray(confusion)
     hits, support, predicted = np.diag(confusion), confusion.sum(axis=1), confusion.sum(axis=0)
@@ -101,7 +105,7 @@ def macro_f1(table: dict[str, dict[str, float]]) -> float:
     return float(np.mean([row["f1"] for row in table.values()]))
 
 
-def recalls(confusion: np.ndarray) -> np.ndarray:
+def recalls(confusion: Confusion) -> np.ndarray:
     """The share of each class's images that is predicted right, float [K]; nan without images."""
     confusion = np.asarray(confusion)
     support = confusion.sum(axis=1)
@@ -139,20 +143,21 @@ def calibration_error(probabilities: np.ndarray, labels: np.ndarray, bins: int =
     confidence = probabilities.max(axis=1)
     correct = probabilities.argmax(axis=1) == labels
     index = np.clip(np.ceil(confidence * bins).astype(int) - 1, 0, bins - 1)
-    sums = (np.bincount(index, weights, bins) for weights in (None, confidence, correct))
+    sums: Any = (np.bincount(index, weights, bins) for weights in (None, confidence, correct))
     return calibration.error_from_bins(*sums)
 
 
-def mean_losses(by_step: Mapping[str, Sequence]) -> Losses:
+def mean_losses(by_step: Mapping[str, Sequence | np.ndarray]) -> Losses:
     """Means over images from each step's batch means and "images"; None where a part did not run.
 
     The reference divides the sum of batch means by the number of images instead.
     """
     images = np.asarray(by_step["images"], np.float64)
-    return {
-        name: float(np.dot(by_step[name], images) / images.sum()) if name in by_step else None
-        for name in LOSSES
-    }
+
+    def mean(name: str) -> float | None:
+        return float(np.dot(by_step[name], images) / images.sum()) if name in by_step else None
+
+    return {"loss_cae": mean("loss_cae"), "loss_cnn": mean("loss_cnn")}
 
 
 def evaluation(by_step: Mapping[str, np.ndarray]) -> dict:
@@ -161,13 +166,13 @@ def evaluation(by_step: Mapping[str, np.ndarray]) -> dict:
     They are [steps, ...]: "images", "loss_cae" and "loss_cnn" (batch means), "confusion", and those
     of `losses.calibration_sums`; those of a part that did not run are not there.
     """
-    valid: Valid = dict.fromkeys(FIGURES) | mean_losses(by_step)
+    valid: dict[str, Any] = dict.fromkeys(FIGURES) | mean_losses(by_step)
     if "confusion" not in by_step:
         return {"valid": valid, "confusion_matrix": None, "reliability": None}
     confusion, diagram = by_step["confusion"].sum(axis=0), None
     if "bin_images" in by_step:
         names = ("bin_images", "bin_confidence", "bin_correct")
-        bins = [np.sum(by_step[name], axis=0, dtype=np.float64) for name in names]
+        bins: list[Any] = [np.sum(by_step[name], axis=0, dtype=np.float64) for name in names]
         valid["calibration_error"] = calibration.error_from_bins(*bins)
         diagram = calibration.reliability(*bins)
     return {
@@ -182,7 +187,7 @@ def of_confusion(confusion: np.ndarray) -> dict[str, float]:
     return {
         "accuracy": accuracy(confusion),
         "balanced_accuracy": balanced_accuracy(confusion),
-        "macro_f1": macro_f1(per_class(confusion, range(len(confusion)))),
+        "macro_f1": macro_f1(per_class(confusion, [str(label) for label in range(len(confusion))])),
         "g_mean": g_mean(confusion),
     }
 
@@ -193,16 +198,17 @@ def best_epoch(records: Sequence[Record], selection_metric: str = "accuracy") ->
     The best has the highest `selection_metric` of the validation, or, where the CNN never ran, the
     lowest validation loss. None when there is no record.
     """
-    scores = [record["valid"][selection_metric] for record in records]
+    valids: list[Mapping[str, Any]] = [record["valid"] for record in records]
+    scores = [valid[selection_metric] for valid in valids]
     scored = [index for index, score in enumerate(scores) if score is not None]
     if scored:
         return max(scored, key=lambda index: scores[index])
-    losses = [record["valid"]["loss_cae"] for record in records]
+    losses = [valid["loss_cae"] for valid in valids]
     return min(range(len(losses)), key=lambda index: losses[index], default=None)
 
 
 def result(
-    record: Record, class_names: Sequence[str], class_counts: Sequence[int] | None = None
+    record: Mapping, class_names: Sequence[str], class_counts: Sequence[int] | None = None
 ) -> Result:
     """One evaluation's figures from its record {"valid", "confusion_matrix", "reliability"}.
 
@@ -214,7 +220,7 @@ def result(
     if confusion is not None and class_counts is not None:
         found = recalls(confusion)
         shots, thirds = groups.shots(found, class_counts), groups.thirds(found, class_counts)
-    return {
+    of_record: Any = {
         **{name: record["valid"][name] for name in FIGURES},
         "nll": record["valid"]["loss_cnn"],
         "shots": shots,
@@ -223,6 +229,7 @@ def result(
         "reliability": record["reliability"],
         "per_class": None if confusion is None else per_class(confusion, class_names),
     }
+    return of_record
 
 
 def run_result(
@@ -232,7 +239,9 @@ def run_result(
     selection_metric: str = "accuracy",
 ) -> RunResult:
     """A run's figures: its last epoch's, as the reference reports, and "best", the best epoch's."""
-    best = records[best_epoch(records, selection_metric)]
+    index = best_epoch(records, selection_metric)
+    assert index is not None  # a run has a record
+    best = records[index]
     return {
         **result(records[-1], class_names, class_counts),
         "epochs": len(records),
@@ -257,7 +266,7 @@ def summarize(
         run: run_result(of_run, class_names, counts.get(run), selection_metric)
         for run, of_run in records.items()
     }
-    folds = [
+    folds: list[dict[str, Any]] = [
         {"fold": int(name.removeprefix("fold_")), **result}
         for name, result in results.items()
         if name != "test"
@@ -270,14 +279,14 @@ def _std(values: Sequence[float]) -> float:
     return float(np.std(values, ddof=1)) if len(values) > 1 else 0.0
 
 
-def _over(folds: Sequence[RunResult], statistic: Callable) -> dict:
+def _over(folds: Sequence[Mapping[str, Any]], statistic: Callable) -> dict:
     """`statistic` over the folds of each figure, None where the folds have none."""
 
     def each(rows: Sequence[Mapping], names: Sequence[str]) -> dict[str, float | None]:
         values = {name: [row[name] for row in rows if row[name] is not None] for name in names}
         return {name: float(statistic(v)) if v else None for name, v in values.items()}
 
-    figures = each(folds, (*FIGURES, "nll"))
+    figures: dict[str, Any] = each(folds, (*FIGURES, "nll"))
     for group, names in (("shots", groups.SHOTS), ("thirds", groups.THIRDS)):
         rows = [fold[group] for fold in folds if fold[group] is not None]
         figures[group] = each(rows, names) if rows else None

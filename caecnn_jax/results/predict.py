@@ -58,13 +58,13 @@ def forward(
     """
     model, statistics, loss = recipe
     normalized = augment.normalize(images, statistics)
-    outputs = [model.apply(one, normalized) for one in variables]
-    result = {}
+    outputs: list[Any] = [model.apply(one, normalized) for one in variables]
+    result: dict[str, Any] = {}
     if model.cnn is not None:
         logits = [losses.scores(one.logits.astype(jnp.float32), loss) for one in outputs]
         result["probabilities"] = sum(map(jax.nn.softmax, logits)) / len(outputs)
     if model.cae is not None:
-        total = sum(output.reconstruction.astype(jnp.float32) for output in outputs)
+        total: Any = sum(output.reconstruction.astype(jnp.float32) for output in outputs)
         reconstruction = total / len(outputs)
         result["reconstruction"] = augment.denormalize(reconstruction, statistics)
         result["reconstruction_error"] = losses.reconstruction_error(normalized, reconstruction)

@@ -57,7 +57,7 @@ def summary_sentence(summary: Mapping) -> str:
     sentence = f"{words} {', '.join(parts)}"
     if by_accuracy:
         f1 = {one: row["f1"] for one, row in (test or cv["mean"])["per_class"].items()}
-        worst = min(f1, key=f1.get)
+        worst = min(f1, key=f1.__getitem__)
         sentence += f"; worst class {worst}, F1 {f1[worst]:.4f}"
     return sentence
 
