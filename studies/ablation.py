@@ -7,10 +7,12 @@ A tenth of the training images is held out, so that no choice is made on the tes
 changes one thing of best.py, the whole of it where it says "reference".
 """
 
+from typing import Any
+
 from configs import best, default, mixed
 
 REFERENCE = default.get_config()
-NO_EXPANSION = {"train_data_expansion": {}}
+NO_EXPANSION: dict[str, Any] = {"train_data_expansion": {}}
 ABLATED = {
     "best": {},
     "reference_widths": {"cnn.block_sizes": mixed.get_config().cnn.block_sizes},
