@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from etils import epath
 
-from caecnn_jax.records import figures, runs
+from caecnn_jax.records import about, figures, runs
 from caecnn_jax.records import workdir as workdir_lib
 from caecnn_jax.reports import charts, report
 from caecnn_jax.results import statistics
@@ -114,12 +114,14 @@ def _check_pair(run: runs.Run, baseline: runs.Run) -> None:
         problem = f"{run.workdir} trained no CNN, so it has no F1 to compare: leave it out"
     elif not run.metrics:
         problem = f"{run.workdir} is unfinished (no metrics.json): resume it or leave it out"
+    elif any(result["accuracy"] is None for result in run.results.values()):
+        problem = f"{run.workdir} trained its CNN in no epoch (warm-up took all): leave it out"
     elif not run.info.get("data_digest") or not run.info.get("fold_digests"):
         problem = (
             f"{run.workdir}/run.json lacks data_digest or fold_digests, so nobody knows "
             "whether data and folds are the same: train again or leave it out"
         )
-    elif run.info["data_digest"] != baseline.info["data_digest"]:
+    elif _data_of(run) != _data_of(baseline):
         problem = (
             f"{both} were trained on different data: "
             "compare runs with the same seed, is_local and train_data_regulation"
@@ -131,6 +133,11 @@ def _check_pair(run: runs.Run, baseline: runs.Run) -> None:
     else:
         return
     raise runs.ReportError(problem)
+
+
+def _data_of(run: runs.Run) -> tuple[str, str]:
+    """What tells the images that were kept for training: their data's digest, and their own."""
+    return about.read_description(run.workdir).digest, run.info["data_digest"]
 
 
 def same_folds(run: runs.Run, baseline: runs.Run) -> bool:
