@@ -6,6 +6,7 @@ import pathlib
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 
 import numpy as np
@@ -13,23 +14,31 @@ import numpy as np
 JOB = pathlib.Path(__file__).parent / "parallel_job.py"
 
 
-def start(workdir, *args: str, num_devices: int, **environment: str) -> subprocess.Popen:
+class Job(subprocess.Popen):
+    """A process of a job; what it says goes to a file, for a pipe that nobody reads fills up."""
+
+    def __init__(self, command: list[str], environment: dict[str, str]):
+        self._output = tempfile.TemporaryFile("w+")  # noqa: SIM115 (the process's as long as it runs)
+        super().__init__(command, env=environment, stdout=self._output, stderr=subprocess.STDOUT)
+
+    def said(self) -> str:
+        """What it said; to be asked when it has ended."""
+        self._output.seek(0)
+        return self._output.read()
+
+
+def start(workdir, *args: str, num_devices: int, **environment: str) -> Job:
     """Starts a job's process with that many CPU devices.
 
     XLA has a thread for each of them at least, and how it divides a sum among its threads decides
     the last bits: so that they can be compared, there are eight threads whatever the devices.
     """
     flags = f"--xla_force_host_platform_device_count={num_devices}"
-    return subprocess.Popen(
-        [sys.executable, str(JOB), str(workdir), *args],
-        env={**os.environ, "XLA_FLAGS": flags, "PJRT_NPROC": "8", **environment},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
+    simulated = {"XLA_FLAGS": flags, "PJRT_NPROC": "8", **environment}
+    return Job([sys.executable, str(JOB), str(workdir), *args], os.environ | simulated)
 
 
-def start_two(workdir, *args: str) -> list[subprocess.Popen]:
+def start_two(workdir, *args: str) -> list[Job]:
     """Starts the two processes of a job on this machine, two devices each."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -47,18 +56,18 @@ def start_two(workdir, *args: str) -> list[subprocess.Popen]:
     ]
 
 
-def finish(process: subprocess.Popen, code: int = 0) -> str:
+def finish(process: Job, code: int = 0) -> str:
     """Waits for a process that must end with this exit code; returns what it said."""
-    output, _ = process.communicate(timeout=300)
-    assert process.returncode == code, output[-3000:]
-    return output
+    process.wait(timeout=300)
+    assert process.returncode == code, process.said()[-3000:]
+    return process.said()
 
 
-def wait_for(path: pathlib.Path, *processes: subprocess.Popen) -> None:
+def wait_for(path: pathlib.Path, *processes: Job) -> None:
     """Waits until a job has made a file or folder."""
     while not path.exists():
         for process in processes:
-            assert process.poll() is None, process.communicate()[0][-3000:]
+            assert process.poll() is None, process.said()[-3000:]
         time.sleep(0.01)
 
 

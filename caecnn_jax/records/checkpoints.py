@@ -110,6 +110,10 @@ class Checkpoints:
             create=False,
             cleanup_tmp_directories=not self._read_only,
             enable_async_checkpointing=False,
+            # Else folders are made in threads that others wait for by a number, which Orbax counts
+            # for the whole process: runs that save at the same time would take each other's folders
+            # for their own.
+            async_options=ocp.AsyncOptions(create_directories_asynchronously=False),
             # A run's checkpoints are the business of one process; Orbax would wait for all of them.
             multiprocessing_options=ocp.options.MultiprocessingOptions(
                 primary_host=jax.process_index(), active_processes={jax.process_index()}

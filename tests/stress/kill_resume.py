@@ -25,7 +25,6 @@ import sys
 import tempfile
 import threading
 import time
-from typing import ClassVar
 
 PROJECT = pathlib.Path(__file__).resolve().parents[2]
 TIMINGS = ("seconds", "images_per_second")
@@ -219,16 +218,41 @@ def run_killed(
             raise RuntimeError(f"{workdir} failed by itself ({code}):\n{log_path.read_text()}")
 
 
+class Alone:
+    """The runs that are left alone, by seed; all jobs compare with the same."""
+
+    def __init__(self, folder: pathlib.Path):
+        self._folder, self._lock = folder, threading.Lock()
+        self._seconds: dict[int, float] = {}
+
+    def path(self, seed: int) -> pathlib.Path:
+        return self._folder / f"{seed}-alone"
+
+    def seconds(self, seed: int) -> float:
+        """The processor seconds that the run takes, which is made when first asked for."""
+        with self._lock:
+            if seed not in self._seconds:
+                self._seconds[seed] = run_alone(self.path(seed), seed)
+                print(f"seed {seed}: {self._seconds[seed]:.0f} s without kills", flush=True)
+            return self._seconds[seed]
+
+
 class Job(threading.Thread):
     """Kills a number of times, in one experiment after the other."""
 
-    lock = threading.Lock()  # all jobs compare with the same runs that are left alone
-    alone: ClassVar[dict[int, float]] = {}  # processor seconds of those runs by seed
-
-    def __init__(self, folder: pathlib.Path, *, seed: int, number: int, kills: int, devices: int):
+    def __init__(
+        self,
+        folder: pathlib.Path,
+        alone: Alone,
+        *,
+        seed: int,
+        number: int,
+        kills: int,
+        devices: int,
+    ):
         super().__init__()
-        self.folder, self.seed, self.number, self.kills = folder, seed, number, kills
-        self.devices = devices
+        self.folder, self.alone, self.seed, self.number = folder, alone, seed, number
+        self.kills, self.devices = kills, devices
         self.killer = Killer(1000 * seed + number)
         self.fell: list[tuple[str, str]] = []  # each kill's signal and place
         self.equal: list[tuple[pathlib.Path, pathlib.Path]] = []  # what is to be compared
@@ -236,21 +260,16 @@ class Job(threading.Thread):
     def run(self) -> None:
         seed = self.seed
         while len(self.fell) < self.kills:
-            alone = self.folder / f"{seed}-alone"
             killed = self.folder / f"{seed}-killed-{self.number}"
-            with Job.lock:
-                if seed not in Job.alone:
-                    Job.alone[seed] = run_alone(alone, seed)
-                    print(f"seed {seed}: {Job.alone[seed]:.0f} s without kills", flush=True)
             self.fell += run_killed(
                 killed,
                 seed,
-                seconds=Job.alone[seed],
+                seconds=self.alone.seconds(seed),
                 kills=self.kills - len(self.fell),
                 killer=self.killer,
                 devices=self.devices,
             )
-            self.equal.append((alone, killed))
+            self.equal.append((self.alone.path(seed), killed))
             seed += 1
 
 
@@ -267,8 +286,16 @@ def main(argv: list[str] | None = None) -> int:
     folder.mkdir(parents=True, exist_ok=True)
     began = time.time()
     shares = [len(range(job, arguments.kills, arguments.jobs)) for job in range(arguments.jobs)]
+    alone = Alone(folder)
     jobs = [
-        Job(folder, seed=arguments.seed, number=number, kills=share, devices=arguments.devices)
+        Job(
+            folder,
+            alone,
+            seed=arguments.seed,
+            number=number,
+            kills=share,
+            devices=arguments.devices,
+        )
         for number, share in enumerate(shares)
     ]
     for job in jobs:

@@ -98,7 +98,7 @@ def test_a_killed_run_goes_on_with_other_devices_to_the_same_end(alone, tmp_path
     process = start(tmp_path, *RUNS, num_devices=before)
     wait_for(tmp_path / "fold_1" / "2", process)
     process.send_signal(signal.SIGKILL)
-    process.communicate()
+    process.wait()
     finish(start(tmp_path, *RUNS, num_devices=after))
     assert kill_resume.differences(alone, tmp_path) == []
 
