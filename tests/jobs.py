@@ -6,7 +6,6 @@ import pathlib
 import socket
 import subprocess
 import sys
-import tempfile
 import time
 
 import numpy as np
@@ -17,14 +16,14 @@ JOB = pathlib.Path(__file__).parent / "parallel_job.py"
 class Job(subprocess.Popen):
     """A process of a job; what it says goes to a file, for a pipe that nobody reads fills up."""
 
-    def __init__(self, command: list[str], environment: dict[str, str]):
-        self._output = tempfile.TemporaryFile("w+")  # noqa: SIM115 (the process's as long as it runs)
-        super().__init__(command, env=environment, stdout=self._output, stderr=subprocess.STDOUT)
+    def __init__(self, command: list[str], environment: dict[str, str], log: pathlib.Path):
+        self._log = log
+        with open(log, "w") as file:
+            super().__init__(command, env=environment, stdout=file, stderr=subprocess.STDOUT)
 
     def said(self) -> str:
-        """What it said; to be asked when it has ended."""
-        self._output.seek(0)
-        return self._output.read()
+        """What it has said."""
+        return self._log.read_text()
 
 
 def start(workdir, *args: str, num_devices: int, **environment: str) -> Job:
@@ -35,7 +34,8 @@ def start(workdir, *args: str, num_devices: int, **environment: str) -> Job:
     """
     flags = f"--xla_force_host_platform_device_count={num_devices}"
     simulated = {"XLA_FLAGS": flags, "PJRT_NPROC": "8", **environment}
-    return Job([sys.executable, str(JOB), str(workdir), *args], os.environ | simulated)
+    log = pathlib.Path(f"{workdir}-{environment.get('JAX_PROCESS_ID', 0)}.log")
+    return Job([sys.executable, str(JOB), str(workdir), *args], os.environ | simulated, log)
 
 
 def start_two(workdir, *args: str) -> list[Job]:

@@ -188,7 +188,8 @@ def run_alone(workdir: pathlib.Path, seed: int) -> float:
     with open(f"{workdir}.log", "w") as log:
         process = start(workdir, seed, log, num_devices=1)
         _, status, usage = os.wait4(process.pid, 0)
-    if status:
+        process.returncode = os.waitstatus_to_exitcode(status)
+    if process.returncode:
         raise RuntimeError(f"{workdir} failed:\n{pathlib.Path(log.name).read_text()}")
     return usage.ru_utime + usage.ru_stime
 
