@@ -98,13 +98,6 @@ class Journal:
             self.step, self.losses = partial.progress["step"], partial.progress["losses"]
             self.arrays = partial.arrays
 
-    def reread(self) -> None:
-        """Takes in the records that another process of the job has saved meanwhile."""
-        saved = checkpoints.Checkpoints(self._folder / self.split.name, read_only=True)
-        with contextlib.suppress(checkpoints.CheckpointError):  # it is being replaced
-            for step in saved.steps()[-1:]:
-                self.records = saved.restore(step, {}).progress["records"]
-
     def start(self, keep: int) -> None:
         """Opens the board and tidies up; call once the run is restored, in the process that writes.
 

@@ -140,19 +140,8 @@ def is_writer() -> bool:
 class Lanes(NamedTuple):
     """The devices as they are dealt out to the runs."""
 
-    meshes: tuple[Mesh, ...]  # of this process, axis "data": each trains one run at a time
-    shared: bool  # one mesh, over the devices of all processes, which then go in step
-
-    @property
-    def at_once(self) -> int:
-        """How many runs train at the same time in the whole job."""
-        return len(self.meshes) * (1 if self.shared else jax.process_count())
-
-    def runs_of_this_process(self, num_runs: int) -> range:
-        """Which of the runs 0 .. `num_runs` - 1 train here."""
-        if self.shared:
-            return range(num_runs)
-        return range(jax.process_index(), num_runs, jax.process_count())
+    meshes: tuple[Mesh, ...]  # axis "data": each trains one run at a time
+    shared: bool  # one mesh, over the devices of a job's processes, which then go in step
 
     def writes_runs(self) -> bool:
         """Whether this process writes what its runs leave: of those in step, one does."""
@@ -162,19 +151,24 @@ class Lanes(NamedTuple):
 def lanes(devices_per_run: int) -> Lanes:
     """Deals the devices out, `devices_per_run` (0: one) to a run.
 
-    A run has devices of one process, or all of the job's. Raises UserError for any other number.
+    The processes of a job train one run after another on all of its devices. Raises UserError for a
+    number that does not divide the devices.
     """
-    here, everywhere = jax.local_devices(), jax.devices()
-    size = devices_per_run or 1
-    if size == len(everywhere) and jax.process_count() > 1:
+    everywhere = jax.devices()
+    if jax.process_count() > 1:
+        if devices_per_run not in (0, len(everywhere)):
+            raise errors.UserError(
+                f"config.devices_per_run={devices_per_run}: the processes of a job train each run "
+                f"on all of its devices: must be 0 or {len(everywhere)}"
+            )
         return Lanes((_mesh(everywhere),), shared=True)
-    if len(here) % size:
+    size = devices_per_run or 1
+    if len(everywhere) % size:
         raise errors.UserError(
-            f"config.devices_per_run={devices_per_run}: must divide the {len(here)} device(s) of a "
-            f"process, or be all {len(everywhere)} of the job"
+            f"config.devices_per_run={devices_per_run}: must divide the {len(everywhere)} device(s)"
         )
-    starts = range(0, len(here), size)
-    return Lanes(tuple(_mesh(here[start : start + size]) for start in starts), shared=False)
+    starts = range(0, len(everywhere), size)
+    return Lanes(tuple(_mesh(everywhere[start : start + size]) for start in starts), shared=False)
 
 
 def _mesh(devices) -> Mesh:

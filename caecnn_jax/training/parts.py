@@ -223,7 +223,7 @@ def plan(study: study_lib.Study, runs: Sequence[study_lib.Run], workdir: epath.P
         seconds = work.seconds(speed)
         rows.append(workload.Row(variant, len(of_variant) - left, left, work, seconds))
     lanes = devices.lanes(runs[0].config.devices_per_run)
-    return workload.table(rows, lanes.at_once)
+    return workload.table(rows, len(lanes.meshes))
 
 
 def _speed_so_far(study, variant: str, work: workload.Work, workdir: epath.Path) -> workload.Speed:

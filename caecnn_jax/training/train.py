@@ -9,7 +9,6 @@ import concurrent.futures
 import contextlib
 import contextvars
 import queue
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -32,7 +31,6 @@ from caecnn_jax.training import devices, early_stopping, epochs, signals, steps,
 from caecnn_jax.training.progress import Progress, has_ended
 
 should_stop = early_stopping.should_stop
-SECONDS_BETWEEN_LOOKS = 5.0  # at what the job's other processes have saved
 
 
 def train_and_evaluate(
@@ -127,14 +125,12 @@ def train_runs(
     journals = [
         Journal(folder, split, data, selection_metric=config.selection_metric) for split in splits
     ]
-    mine = [journals[number] for number in lanes.runs_of_this_process(len(journals))]
-    saved = saved_shapes(config, model)
-    restore(journals, mine, saved, keep=config.keep_checkpoints, lanes=lanes)
+    restore(journals, saved_shapes(config, model), keep=config.keep_checkpoints, lanes=lanes)
     progress = Progress(
         config,
         folder,
         journals,
-        at_once=min(lanes.at_once, len(journals)),
+        at_once=min(len(lanes.meshes), len(journals)),
         writes=devices.is_writer(),
         title=title,
         on_epoch=on_epoch,
@@ -157,8 +153,7 @@ def train_runs(
         finally:
             journal.close()
 
-    deal_out(mine, shared, train_one)
-    wait_for_others(config, journals, mine, progress=progress, request=request)
+    deal_out(journals, shared, train_one)
     return _write_end(folder, described, journals, config.selection_metric)
 
 
@@ -196,21 +191,13 @@ def statistics_of(
 
 
 def restore(
-    journals: Sequence[Journal],
-    mine: Sequence[Journal],
-    target: dict[str, Any],
-    *,
-    keep: int,
-    lanes: devices.Lanes,
+    journals: Sequence[Journal], target: dict[str, Any], *, keep: int, lanes: devices.Lanes
 ) -> None:
-    """Takes each run back to where it was left; where this process writes its own, tidies up."""
+    """Takes each run back to where it was left; where this process writes them, tidies up."""
     for journal in journals:
-        if journal in mine:
-            journal.restore(target)
-        else:
-            journal.reread()
+        journal.restore(target)
     devices.wait_for_all("every run is restored")
-    for journal in mine if lanes.writes_runs() else ():
+    for journal in journals if lanes.writes_runs() else ():
         journal.start(keep)
 
 
@@ -249,32 +236,6 @@ def deal_out(
     failures.sort(key=lambda error: isinstance(error, errors.Interrupted))
     if failures:
         raise failures[0]
-
-
-def wait_for_others(
-    config: ml_collections.ConfigDict,
-    journals: Sequence[Journal],
-    mine: Sequence[Journal],
-    *,
-    progress: Progress,
-    request: signals.StopRequest,
-) -> None:
-    """Waits until the runs of the job's other processes have ended, as their checkpoints tell.
-
-    Raises Interrupted when a signal comes meanwhile.
-    """
-    others = [journal for journal in journals if journal not in mine]
-    while True:
-        for journal in others:
-            journal.reread()
-        progress.write_history()
-        if all(has_ended(journal, config) for journal in others):
-            break
-        if request.is_made():
-            assert request.signum is not None  # as it is made
-            raise errors.Interrupted(request.signum)
-        time.sleep(SECONDS_BETWEEN_LOOKS)
-    devices.wait_for_all("every run has ended")
 
 
 def _write_about(

@@ -247,19 +247,6 @@ def test_a_process_that_does_not_write_takes_records_in_and_leaves_nothing(tmp_p
     assert {path.name for path in tmp_path.iterdir()} == {"config.json"}
 
 
-def test_another_process_reads_the_records_that_are_saved(open_journal, tmp_path):
-    other = new_journal(tmp_path)
-    other.reread()
-    assert other.records == []
-    run = open_journal()
-    train(run, 1, 2)
-    other.reread()
-    assert other.records == run.records == [record(1), record(2)]
-    (tmp_path / "fold_1" / "2" / "progress" / "metadata").write_text("{")  # just being replaced
-    other.reread()
-    assert len(other.records) == 2
-
-
 def test_what_cannot_be_shown_is_a_warning(open_journal, caplog):
     run = open_journal()
     with run.showing():

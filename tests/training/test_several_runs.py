@@ -1,7 +1,6 @@
 """Runs that train at the same time: how they are dealt out, and one that ends for another."""
 
 import queue
-import signal
 import time
 
 import jax
@@ -13,7 +12,7 @@ from trainings import config_of, contents
 from caecnn_jax import errors
 from caecnn_jax.data import sampling
 from caecnn_jax.records import checkpoints, journal
-from caecnn_jax.training import devices, progress, signals, train, trainer
+from caecnn_jax.training import devices, signals, train, trainer
 
 pytestmark = pytest.mark.usefixtures("draw_nothing")
 
@@ -41,11 +40,6 @@ class Failed(Exception):
 def fake_journals(*names: str) -> list[journal.Journal]:
     splits = [sampling.Split(name, 1, *[np.arange(3)] * 3) for name in names]
     return [journal.Journal(epath.Path("nowhere"), split, None) for split in splits]
-
-
-def ended() -> list[dict]:
-    """The records of a run that has come to its end."""
-    return [{"phase": "joint", "valid": {"accuracy": 0.5}}] * 2
 
 
 def test_the_error_of_one_run_stops_the_others_and_is_the_one_that_is_raised():
@@ -104,19 +98,3 @@ def test_runs_that_stop_for_anothers_divergence_end_as_uninterrupted_ones(
     monkeypatch.setattr(trainer, "check_finite", check)
     train.train_and_evaluate(config_of("cae", **config), folder, tiny_data)
     assert contents(folder) == contents(straight("cae", **config))
-
-
-def test_a_process_that_waits_for_the_others_heeds_a_signal(tmp_path, monkeypatch):
-    monkeypatch.setattr(train, "SECONDS_BETWEEN_LOOKS", 0.01)
-    runs = fake_journals("fold_1", "fold_2")
-    config = config_of("cnn")
-    runs[0].records = ended()
-    shown = progress.Progress(config, epath.Path(tmp_path), runs, at_once=1, writes=False)
-    request = signals.StopRequest()
-    request.receive(signal.SIGTERM)
-    with pytest.raises(errors.Interrupted):
-        train.wait_for_others(config, runs, runs[:1], progress=shown, request=request)
-    # But where there is nothing to wait for, the job has ended.
-    runs[1].records = ended()
-    monkeypatch.setattr(journal.Journal, "reread", lambda self: None)
-    train.wait_for_others(config, runs, runs[:1], progress=shown, request=request)
