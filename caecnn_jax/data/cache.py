@@ -51,7 +51,7 @@ def load(key: str) -> Pixels | None:
     if path is None or not path.is_file():
         return None
     try:
-        with np.load(path, allow_pickle=False) as arrays:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
             images, kept = arrays["images"], arrays["kept"]
             about = json.loads(str(arrays["about"]))
         if about["sha256"] != _sha256(images):
