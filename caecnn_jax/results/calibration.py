@@ -6,7 +6,6 @@ N: images; K: classes; bins: intervals of equal width of the greatest probabilit
 from typing import TypedDict
 
 import numpy as np
-from scipy import optimize, special
 
 
 class Reliability(TypedDict):
@@ -43,6 +42,8 @@ def fit_temperature(logits: np.ndarray, labels: np.ndarray) -> float:
     Guo et al. 2017, section 4.2. Labels int [N]. The NLL is unimodal in the temperature's logarithm
     (it is convex in its inverse), so that a bounded scalar search finds the least.
     """
+    from scipy import optimize, special  # slow to import, and few need it
+
     logits, labels = np.asarray(logits, np.float64), np.asarray(labels)
 
     def nll(log_temperature: float) -> float:
