@@ -129,7 +129,7 @@ def _write_counts(axes, matrix: np.ndarray, share: np.ndarray, totals: np.ndarra
     """The per cents in the cells, and the images of each row at its end."""
     for row, column in np.argwhere(matrix > 0):
         value = share[row, column]
-        text = f"{value:.0f}" if value >= 0.5 else "<1"
+        text = f"{value:.0f}" if value > 0.5 else "<1"
         color = "white" if value > 55 else "#08306b"
         axes.text(column + 0.5, row + 0.5, text, color=color, ha="center", va="center", size=7.5)
     for row, total in enumerate(totals):

@@ -3,7 +3,6 @@
 import base64
 import collections
 import io
-import math
 import re
 import statistics
 from collections.abc import Iterable, Mapping
@@ -17,6 +16,7 @@ from PIL import Image
 from caecnn_jax import config as config_lib
 from caecnn_jax.records import figures, runs
 from caecnn_jax.records import workdir as workdir_lib
+from caecnn_jax.results import metrics
 
 NUM_RECONSTRUCTIONS = 6  # epochs shown; all are in the folder images/
 HEADLINE = {"accuracy": "accuracy", "macro_f1": "macro F1", "loss_cae": "reconstruction loss"}
@@ -83,6 +83,11 @@ def headline(run: runs.Run) -> list[dict[str, Any]]:
     ]
 
 
+def selection_metric(config: Mapping[str, Any]) -> str:
+    """What the best epoch is best in; runs of format 1 went by accuracy."""
+    return config.get("selection_metric", "accuracy")
+
+
 def result_rows(run: runs.Run) -> list[dict[str, Any]]:
     """A row for each fold and the test run: its result or, while unfinished, its last epoch."""
     rows = []
@@ -93,7 +98,8 @@ def result_rows(run: runs.Run) -> list[dict[str, Any]]:
             row["best"] = result.get("best") or {}
         else:
             row = {key: (records[-1]["valid"] or {}).get(key) for key in runs.SCALARS}
-            best = max(records, key=lambda record: _score(record, run.config["use_cnn"]))
+            index = metrics.best_epoch(records, selection_metric(run.config))
+            best = records[index or 0]
             row |= {"epochs": records[-1]["epoch"], "best_epoch": best["epoch"]}
             row["best"] = best["valid"] or {}
         rows.append(row | {"name": name, "seconds": sum(r["seconds"] or 0 for r in records)})
@@ -254,15 +260,6 @@ def _splits(runs_counts: Iterable[Mapping], valid: str) -> dict[str, list[Mappin
 def _range(values: Iterable[int]) -> str:
     low, *_, high = sorted([*(values := list(values)), *values])
     return f"{low:,}" if low == high else f"{low:,} to {high:,}"
-
-
-def _score(record: runs.Record, use_cnn: bool) -> float:
-    """What the best epoch is best in: accuracy, or the reconstruction loss of a CAE alone."""
-    valid = record["valid"] or {}
-    value = valid.get("accuracy" if use_cnn else "loss_cae")
-    if value is None or not math.isfinite(value):
-        return -math.inf
-    return value if use_cnn else -value
 
 
 def _picture(path: epath.Path) -> str:

@@ -192,7 +192,9 @@ def of_confusion(confusion: np.ndarray) -> dict[str, float]:
     }
 
 
-def best_epoch(records: Sequence[Record], selection_metric: str = "accuracy") -> int | None:
+def best_epoch(
+    records: Sequence[Mapping[str, Any]], selection_metric: str = "accuracy"
+) -> int | None:
     """Index into `records` of the best epoch, the earliest among equals.
 
     The best has the highest `selection_metric` of the validation, or, where the CNN never ran, the

@@ -160,3 +160,16 @@ def test_a_folder_whose_name_is_a_pattern_shows_its_pictures(finished, tmp_path)
     folder = tmp_path / "run [1]*"
     shutil.copytree(finished, folder)
     assert report.write(folder).read_text().count("data:image/png;base64,") == 2
+
+
+def test_an_unfinished_runs_best_epoch_is_that_of_its_metrics_rule(tmp_path):
+    """In warm-up, where no accuracy is known, the epoch with the lowest reconstruction loss."""
+    made = synthetic_runs.make_run(tmp_path / "mixed", num_epoch=10, finished=False)
+    lines = [json.loads(line) for line in (made / "history.jsonl").read_text().splitlines()]
+    warmup = [line for line in lines if line["run"] == "fold_1" and line["phase"] == "warmup"]
+    losses = (0.4, 0.3)
+    for line, loss in zip(warmup, losses, strict=True):
+        line["valid"]["loss_cae"] = loss
+    (made / "history.jsonl").write_text("".join(json.dumps(line) + "\n" for line in warmup))
+    (row,) = report.result_rows(runs.read(made))
+    assert row["best_epoch"] == 2
