@@ -36,6 +36,7 @@ def test_a_lost_process_ends_the_other_with_an_error(tmp_path):
     first, second = start_two(tmp_path, "mixed", "--config.num_epoch=1000")
     wait_for(tmp_path / "fold_1" / "1", first, second)
     second.send_signal(signal.SIGKILL)
+    second.wait()
     began = time.monotonic()
     first.wait(timeout=devices.HEARTBEAT_SECONDS + 60)
     output = first.said()
