@@ -6,7 +6,7 @@ B: images of a batch; H, W: rows and columns; C: channels (NHWC); K: classes. La
 
 import itertools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import flax.linen as nn
 import jax
@@ -155,3 +155,17 @@ def _unit(x: jax.Array, axis: int) -> jax.Array:
     """`x` at length 1 along `axis`; zeros remain, and have a finite gradient."""
     square = jnp.square(x).sum(axis, keepdims=True)
     return x * jax.lax.rsqrt(jnp.maximum(square, 1e-24))  # 1e-12 of length, as in PyTorch
+
+
+def later_blocks(
+    maps: jax.Array,
+    convs: Sequence[Conv],
+    norms: Sequence[BatchNorm],
+    train: bool,
+    mask: jax.Array | None,
+) -> jax.Array:
+    """What a network's blocks make of its first maps, which the first convolution has made."""
+    x = norms[0](leaky_relu(maps), train, mask)
+    for conv, norm in zip(convs[1:], norms[1:], strict=True):
+        x = norm(leaky_relu(conv(x)), train, mask)
+    return x

@@ -55,10 +55,7 @@ class Encoder(nn.Module):
         self, maps: jax.Array, train: bool = False, mask: jax.Array | None = None
     ) -> jax.Array:
         """The first maps [B, H/2, W/2, c] to the code."""
-        x = self.norms[0](layers.leaky_relu(maps), train, mask)
-        for conv, norm in zip(self.convs[1:], self.norms[1:], strict=True):
-            x = norm(layers.leaky_relu(conv(x)), train, mask)
-        return x
+        return layers.later_blocks(maps, self.convs, self.norms, train, mask)
 
 
 class Decoder(nn.Module):
@@ -134,9 +131,7 @@ class CNN(nn.Module):
         self, maps: jax.Array, train: bool = False, mask: jax.Array | None = None
     ) -> jax.Array:
         """The first maps [B, h, w, c] to logits; in mixed mode their last channels are the code."""
-        x = self.norms[0](layers.leaky_relu(maps), train, mask)
-        for conv, norm in zip(self.convs[1:], self.norms[1:], strict=True):
-            x = norm(layers.leaky_relu(conv(x)), train, mask)
+        x = layers.later_blocks(maps, self.convs, self.norms, train, mask)
         return self.dense(x.reshape(x.shape[0], -1))
 
 

@@ -8,8 +8,6 @@ prevents from being shown is shown when the run goes on.
 
 import contextlib
 import io
-import threading
-import types
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -23,7 +21,6 @@ from caecnn_jax.records import board, checkpoints, workdir
 from caecnn_jax.results import metrics
 
 FINAL_PICTURES = ("learning_curves", "confusion_matrix")
-ONE_DRAWS = threading.Lock()  # matplotlib's settings are the process's, not the thread's
 CODES_PER_CLASS = 20  # shown in TensorBoard's projector
 
 # From images uint8 [N, H, W, C] to codes float [N, h, w, c] and reconstructions like the images.
@@ -170,13 +167,14 @@ class Journal:
 
     def show_reconstructions(self, autoencode: Autoencode) -> None:
         """Draws a validation image of each class over its reconstruction."""
+        from caecnn_jax.records import figures  # matplotlib takes a second to import
+
         labels = self._data.labels[self.split.valid]
         _, firsts = np.unique(labels, return_index=True)
         images = self._data.images[self.split.valid[firsts]]
         _, reconstructions = autoencode(images)
         captions = [self._data.class_names[label] for label in labels[firsts]]
-        with _drawing() as figures:
-            png = figures.reconstructions(images, reconstructions, captions)
+        png = figures.reconstructions(images, reconstructions, captions)
         self._picture("reconstruction", png, self.records[-1]["epoch"])
 
     def show_codes(self, autoencode: Autoencode) -> None:
@@ -211,17 +209,19 @@ class Journal:
 
     def finish(self) -> None:
         """Draws the last confusion matrix and then the learning curves, the run's last file."""
+        from caecnn_jax.records import figures  # matplotlib takes a second to import
+
         if self.records[-1]["confusion_matrix"]:
             self._picture("confusion_matrix", self._confusion())
-        with _drawing() as figures:
-            curves = figures.learning_curves(self.records, self._data.class_names)
+        curves = figures.learning_curves(self.records, self._data.class_names)
         self._picture("learning_curves", curves)
 
     def _confusion(self) -> bytes:
         """PNG of the last epoch's confusion matrix."""
+        from caecnn_jax.records import figures  # matplotlib takes a second to import
+
         matrix = np.asarray(self.records[-1]["confusion_matrix"])
-        with _drawing() as figures:
-            return figures.confusion_matrix(matrix, self._data.class_names)
+        return figures.confusion_matrix(matrix, self._data.class_names)
 
     def _picture(self, name: str, png: bytes, epoch: int | None = None) -> None:
         """Writes a PNG file; with an epoch, which its name then ends with, on the board too."""
@@ -238,15 +238,6 @@ class Journal:
         """Closes the event file."""
         if self._board is not None:
             self._board.close()
-
-
-@contextlib.contextmanager
-def _drawing() -> Iterator[types.ModuleType]:
-    """The module that draws, for one thread at a time."""
-    with ONE_DRAWS:
-        from caecnn_jax.records import figures  # matplotlib takes a second to import
-
-        yield figures
 
 
 def _pixels(png: bytes) -> np.ndarray:
