@@ -10,7 +10,7 @@ WORKDIR ?= runs/demo
 
 demo: .venv/installed
 	@echo "== Preparing CIFAR-10 (about half a minute the first time, plus the download)"
-	$(BIN)/python -m caecnn_jax.data.dataset
+	@$(BIN)/python -m caecnn_jax.data.dataset > /dev/null  # its table comes with the training
 	@echo "== Training configs/mixed.py:quick: five folds and the test run, two to five minutes on two cores"
 	$(BIN)/python main.py --config configs/mixed.py:quick --workdir $(WORKDIR)
 
