@@ -141,8 +141,7 @@ def classification(
     Logit adjustment adds tau log(n_c / n) to the logits, in training alone: Menon et al. 2021,
     "Long-tail learning via logit adjustment", equation 10; with tau 1 the balanced softmax of Ren
     et al. 2020, "Balanced meta-softmax", equation 4. LDAM's margin and scale come before it,
-    focal's power and the weights after it. Weighted losses are multiplied, not divided by a batch's
-    sum of weights: a mean over images, as in Cui et al.'s code, not PyTorch's weighted mean.
+    focal's power and the weights after it. Weights are not normalised here: see `mean_weight`.
     """
     logits = _wide(logits)
     if loss.name == "ldam":
@@ -157,12 +156,32 @@ def classification(
         error = cross_entropy(logits, labels, loss.label_smoothing)
     if loss.class_weights == "none":
         return error
-    weights = class_weights(
-        loss.class_weights, class_counts, loss.effective_beta, dtype=error.dtype
-    )
+    weights = _weights(class_counts, loss, joint_epoch, error.dtype)
+    return ops.of_labels(jnp.broadcast_to(weights, logits.shape), labels) * error
+
+
+def mean_weight(
+    class_counts: Counts, loss: Loss, joint_epoch: jax.Array | int = 1, *, dtype=jnp.float32
+) -> jax.Array | float:
+    """The mean over an epoch's images of the weights that `classification` multiplies by.
+
+    Training divides by it, so that weights shift what counts and leave the size of steps, and what
+    a reconstruction's loss counts beside them, as they were: PyTorch's weighted mean, which Cao et
+    al.'s code of DRW takes, but of an epoch's images, not of a batch's few. "inverse" has mean 1;
+    "effective" has 0.17 at an exponential factor of 100.
+    """
+    if loss.class_weights == "none":
+        return 1.0
+    counts = jnp.asarray(class_counts, dtype)
+    return counts @ _weights(class_counts, loss, joint_epoch, dtype) / jnp.maximum(counts.sum(), 1)
+
+
+def _weights(class_counts: Counts, loss: Loss, joint_epoch: jax.Array | int, dtype) -> jax.Array:
+    """The classes' weights in this joint epoch, float [K]."""
+    weights = class_weights(loss.class_weights, class_counts, loss.effective_beta, dtype=dtype)
     if loss.deferred_until:
         weights = jnp.where(joint_epoch > loss.deferred_until, weights, 1)
-    return ops.of_labels(jnp.broadcast_to(weights, logits.shape), labels) * error
+    return weights
 
 
 def mixed_classification(

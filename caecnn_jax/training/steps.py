@@ -172,10 +172,15 @@ def losses(
 def classification(state: TrainState, batch: Batch, joint_epoch: jax.Array | int) -> Callable:
     """What training takes for each image's loss, of logits [B, K] and labels [B]."""
     given: dict[str, Any] = {"class_counts": state.class_counts, "loss": state.recipe.loss}
-    if "share" not in batch:
-        return functools.partial(losses_lib.classification, joint_epoch=joint_epoch, **given)
-    given |= {"partners": batch["partner"], "share": batch["share"]}
-    return functools.partial(losses_lib.mixed_classification, joint_epoch=joint_epoch, **given)
+    given["joint_epoch"] = joint_epoch
+    mean_weight = losses_lib.mean_weight(**given)
+    loss = losses_lib.classification
+    if "share" in batch:
+        given |= {"partners": batch["partner"], "share": batch["share"]}
+        loss = losses_lib.mixed_classification
+    if state.recipe.loss.class_weights == "none":
+        return functools.partial(loss, **given)
+    return lambda logits, labels: loss(logits, labels, **given) / mean_weight
 
 
 def objective(outputs: models.Outputs, metrics: Metrics, recipe: Recipe) -> jax.Array:

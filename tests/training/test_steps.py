@@ -214,6 +214,26 @@ def test_class_weights_wait_for_their_joint_epoch():
     assert loss_at(1) == loss_at(3) != loss_at(4)
 
 
+@pytest.mark.parametrize("deferred_until", [0, 3])
+def test_weights_keep_the_mean_size_of_the_loss(deferred_until):
+    """A batch as frequent as the counts whose images all lose the same: weights change nothing."""
+    counts = jnp.array([6, 2] + [0] * 8)
+    labels = jnp.array([0] * 6 + [1] * 2)
+    config = tiny_config("cnn")
+    loss = {"class_weights": "effective", "effective_beta": 0.9, "deferred_until": deferred_until}
+    config.cnn.loss.update(loss)
+    model = models.from_config(config)
+    state = steps.create_state(model, config, jax.random.key(0), class_counts=counts)
+    for joint_epoch in (1, 4):
+        classify = steps.classification(state, {"label": labels}, joint_epoch)
+        np.testing.assert_allclose(
+            classify(jnp.zeros((8, 10)), labels).mean(), np.log(10), rtol=1e-6
+        )
+    weights = losses.class_weights("effective", counts, 0.9)[labels]
+    expected = weights / weights.mean() * np.log(10)
+    np.testing.assert_allclose(classify(jnp.zeros((8, 10)), labels), expected, rtol=1e-6)
+
+
 def test_mixed_images_are_what_the_autoencoder_reconstructs():
     state, batch = new_state("mixed"), make_batch(4)
     share, partner = jnp.float32(0.25), jnp.array([1, 2, 3, 0])
