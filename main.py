@@ -36,11 +36,16 @@ INDEX = flags.DEFINE_integer("index", None, "study: which of the parts to train,
 COUNT = flags.DEFINE_integer("count", None, "study: how many parts the study is split into.")
 LAUNCHER = flags.DEFINE_enum("launcher", None, ("submitit",), "study: what trains the parts.")
 DRY_RUN = flags.DEFINE_bool("dry_run", False, "study: say what would train, and how long.")
+TAU = flags.DEFINE_float("tau", 0.0, "Take tau log(prior of each class) from the logits.")
+TEMPERATURE = flags.DEFINE_float("temperature", 1.0, "Divide the logits by this.")
+CALIBRATE = flags.DEFINE_bool("calibrate", False, "Fit it on the fold's validation part.")
+WEIGHTS = flags.DEFINE_enum("weights", None, ("raw", "ema"), "The last ones or their averages.")
+LOGITS = ("tau", "temperature", "calibrate", "weights")
 USED = {  # the flags of each mode, beside --workdir and --log_level
     "train": ("config", *command_line.MOVED, "distributed"),
-    "evaluate": ("fold", "checkpoint", "split", *command_line.MOVED, "output"),
-    "predict": ("fold", "checkpoint", "images", "output", "save_reconstructions"),
-    "export": ("fold", "checkpoint", "output"),
+    "evaluate": ("fold", "checkpoint", "split", *command_line.MOVED, "output", *LOGITS),
+    "predict": ("fold", "checkpoint", "images", "output", "save_reconstructions", *LOGITS),
+    "export": ("fold", "checkpoint", "output", *LOGITS),
     "report": ("runs", "output"),
     "study": ("config", "index", "count", "launcher", "dry_run"),
 }
@@ -57,6 +62,7 @@ def main(argv: list[str]) -> int:
     if not workdir and not RUNS.value:
         raise errors.UserError("--workdir is missing: give the run's folder")
     model = workdir, FOLD.value, CHECKPOINT.value
+    logits = {name: flags.FLAGS[name].value for name in LOGITS}
     match MODE.value:
         case "train":
             modes.before_training(CONFIG.value, DISTRIBUTED.value)
@@ -66,14 +72,18 @@ def main(argv: list[str]) -> int:
             return modes.after_training(summary, workdir)
         case "evaluate":
             moved = command_line.elsewhere()
-            return modes.evaluate(*model, split=SPLIT.value, output=OUTPUT.value, elsewhere=moved)
+            split, output = SPLIT.value, OUTPUT.value
+            return modes.evaluate(
+                *model, split=split, output=output, elsewhere=moved, logits=logits
+            )
         case "predict":
             images, output = paths + argv[1:], OUTPUT.value
+            save = SAVE.value
             return modes.predict(
-                *model, images=images, output=output, save_reconstructions=SAVE.value
+                *model, images=images, output=output, save_reconstructions=save, logits=logits
             )
         case "export":
-            return modes.export(*model, output=OUTPUT.value)
+            return modes.export(*model, output=OUTPUT.value, logits=logits)
         case "report":
             return modes.report(workdir, paths + argv[1:], OUTPUT.value)
         case _:  # study

@@ -142,7 +142,7 @@ def _evaluate(config, mesh: Mesh) -> jax.stages.Lowered:
 def _predict(config, mesh: Mesh) -> jax.stages.Lowered:
     state = _placed(_state(config), mesh)
     images = _placed(_array((predict.BATCH_SIZE, *IMAGE_SHAPE), jnp.uint8), mesh)
-    recipe = predict.Recipe(state.model, augment.CIFAR10, state.recipe.loss)
+    recipe = predict.Recipe(state.model, augment.CIFAR10, state.recipe.loss, (None,))
     return predict.forward.lower(recipe, [state.variables], images)
 
 

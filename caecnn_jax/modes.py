@@ -7,6 +7,7 @@ the command line come at once.
 import os
 import shlex
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import ml_collections
 
@@ -50,6 +51,7 @@ def evaluate(
     split: str | None,
     output: str | None,
     elsewhere: Mapping[str, str],
+    logits: Mapping[str, Any],
 ) -> int:
     """Evaluates a checkpoint, prints the result, and writes it where that is possible."""
     from caecnn_jax.records import workdir as workdir_lib
@@ -58,9 +60,17 @@ def evaluate(
 
     folder = _start(workdir)
     name, result = evaluate_lib.evaluate(
-        folder, fold=fold, checkpoint=checkpoint, split=split, elsewhere=elsewhere
+        folder,
+        fold=fold,
+        checkpoint=checkpoint,
+        split=split,
+        elsewhere=elsewhere,
+        **_chosen(**logits),
     )
     print(f"{name}\n{tables.text_table(result)}", flush=True)
+    if "post_hoc" in result:
+        made = result["post_hoc"]
+        print(f"logits corrected: tau {made['tau']:g}, temperature {made['temperature']:.4f}")
     if "data" in result:
         print(f"on {result['data']['name']}, other images than the run was trained on")
     place = workdir_lib.resolve(output) if output else folder / "evaluations"
@@ -83,6 +93,7 @@ def predict(
     images: Sequence[str],
     output: str | None,
     save_reconstructions: bool,
+    logits: Mapping[str, Any],
 ) -> int:
     """Predicts what image files show."""
     from caecnn_jax.results import predict as predict_lib
@@ -95,19 +106,29 @@ def predict(
         images=images,
         output=output,
         save_reconstructions=save_reconstructions,
+        **_chosen(**logits),
     )
     print(text)
     return command_line.SOME_SKIPPED if num_skipped else 0
 
 
-def export(workdir: str, fold: str | None, checkpoint: str, *, output: str | None) -> int:
+def export(
+    workdir: str,
+    fold: str | None,
+    checkpoint: str,
+    *,
+    output: str | None,
+    logits: Mapping[str, Any],
+) -> int:
     """Writes the model into a file for use elsewhere."""
     if not output:
         raise errors.UserError("--output is missing: name the file; FILE.npz is for PyTorch")
     from caecnn_jax.results import export as export_lib
 
     folder = _start(workdir)
-    path = export_lib.write(folder, fold=fold, checkpoint=checkpoint, output=output)
+    path = export_lib.write(
+        folder, fold=fold, checkpoint=checkpoint, output=output, **_chosen(**logits)
+    )
     print(f"written to {path}")
     return 0
 
@@ -168,6 +189,13 @@ def study(
     for name, reason in failed.items():
         print(f"failed: {name}: {reason}")
     return command_line.SOME_FAILED if failed else 0
+
+
+def _chosen(weights: str | None, **correction) -> dict[str, Any]:
+    """Which weights are used and what is done to the logits, from the flags."""
+    from caecnn_jax.results.corrections import Correction
+
+    return {"weights": weights, "correction": Correction(**correction)}
 
 
 def _start(workdir: str):

@@ -38,6 +38,14 @@ class Loss(NamedTuple):
 CROSS_ENTROPY = Loss()
 
 
+class PostHoc(NamedTuple):
+    """What `post_hoc` takes, as numbers that jit can hold static; nothing by default."""
+
+    class_counts: tuple[int, ...] = ()  # as training saw them
+    tau: float = 0.0
+    temperature: float = 1.0
+
+
 def masked_mean(values: jax.Array, mask: jax.Array) -> jax.Array:
     """Mean over the images where `mask` bool [B] is True, of values float [B]; 0 if there is none.
 
@@ -204,12 +212,14 @@ def mixed_classification(
     return share * own + (1 - share) * other
 
 
-def scores(logits: jax.Array, loss: Loss) -> jax.Array:
-    """The logits [B, K] whose softmax are the probabilities that this loss trained.
+def scores(logits: jax.Array, loss: Loss, correction: PostHoc | None = None) -> jax.Array:
+    """The logits [B, K] whose softmax are the probabilities that this loss trained, corrected.
 
     LDAM trains cosines times its scale; what scale they have does not change the order of classes.
     """
-    return loss.ldam_scale * logits if loss.name == "ldam" else logits
+    if loss.name == "ldam":
+        logits = loss.ldam_scale * logits
+    return logits if correction is None else post_hoc(logits, **correction._asdict())
 
 
 def post_hoc(

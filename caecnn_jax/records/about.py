@@ -103,12 +103,16 @@ def environment() -> dict[str, object]:
     }
 
 
-def train_counts(folder: epath.Path, run: str) -> list[int] | None:
-    """A run's training images of each class, each counted once, from run.json; None without one."""
+def train_counts(folder: epath.Path, run: str, *, visited: bool = False) -> list[int] | None:
+    """A run's training images of each class, from run.json; None without one.
+
+    Each is counted once, or, where `visited`, as often as an epoch visits it.
+    """
     if not (folder / "run.json").exists():
         return None
     class_counts = workdir.read_json(folder / "run.json").get("class_counts", {})
-    return list(class_counts[run]["train"].values()) if run in class_counts else None
+    part = "expanded" if visited else "train"
+    return list(class_counts[run][part].values()) if run in class_counts else None
 
 
 def split_table(class_counts: Mapping[str, Any]) -> list[str]:

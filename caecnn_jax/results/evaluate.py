@@ -16,10 +16,10 @@ from etils import epath
 from caecnn_jax import config as config_lib
 from caecnn_jax import errors
 from caecnn_jax.data import augment, dataset, sampling
-from caecnn_jax.networks import models
+from caecnn_jax.networks import losses, models
 from caecnn_jax.records import about, checkpoints
 from caecnn_jax.records import workdir as workdir_lib
-from caecnn_jax.results import metrics
+from caecnn_jax.results import calibration, corrections, metrics
 from caecnn_jax.training import devices, epochs, optimizers, steps, trainer
 
 SPLITS = ("train", "valid", "test")
@@ -53,18 +53,22 @@ def restore(
     *,
     run: str,
     checkpoint: str,
+    weights: str | None = None,
 ) -> dict[str, Any]:
     """The variables {"params", "batch_stats"} of a checkpoint that are evaluated, host arrays.
 
-    `run` is "fold_1", ... or "test"; `checkpoint` is "last", "best" or an epoch's number. Where the
-    run still trains and removes that checkpoint, looks again. Raises EvaluateError or
-    CheckpointError when there is no such checkpoint, or it is damaged.
+    `run` is "fold_1", ... or "test"; `checkpoint` is "last", "best" or an epoch's number; `weights`
+    "raw" or "ema" (None: the averages where the run keeps any). Where the run still trains and
+    removes that checkpoint, looks again. Raises EvaluateError or CheckpointError when there is no
+    such checkpoint, or it is damaged.
     """
+    if weights == "ema" and not config.ema_decay:
+        raise EvaluateError("--weights=ema: this run kept no averages (config.ema_decay is 0)")
     model = networks(config, description)
     with jax.enable_x64(config.dtype == "float64"):  # else the shapes would be those of float32
         variables = jax.eval_shape(lambda key: steps.init(model, key), jax.random.key(0))
         template = {"variables": variables}
-        if config.ema_decay:
+        if config.ema_decay and weights != "raw":
             template = {"averages": jax.eval_shape(optimizers.first_averages, variables)}
     restore_one = functools.partial(_restore, workdir, template, run, checkpoint, config)
     for _ in range(checkpoints.TRIES - 1):
@@ -106,6 +110,8 @@ def evaluate(
     checkpoint: str = "last",
     split: str | None = None,
     elsewhere: Mapping[str, str] | None = None,
+    weights: str | None = None,
+    correction: corrections.Correction = corrections.NONE,
 ) -> tuple[str, metrics.Result]:
     """Evaluates a run's checkpoint on one of its splits, or on other data of the same classes.
 
@@ -117,17 +123,27 @@ def evaluate(
     config = workdir_lib.read_config(workdir)
     description = about.read_description(workdir)
     run = run_name(config, fold)
-    variables = restore(workdir, config, description, run=run, checkpoint=checkpoint)
+    variables = restore(
+        workdir, config, description, run=run, checkpoint=checkpoint, weights=weights
+    )
+    judged = split or ("test" if run == sampling.TEST else "valid")
+    check_correction(config, correction, run, split=judged)
     data = _load(config, description, elsewhere or {})
-    name = f"{run}-{split or ('test' if run == sampling.TEST else 'valid')}-{checkpoint}"
+    name = f"{run}-{judged}-{checkpoint}{f'-{weights}' if weights else ''}{correction.suffix}"
     same = not description.digest or data.digest == description.digest
+    if correction.calibrate and not same:
+        raise EvaluateError(
+            f"--calibrate: {data.name} holds other images than {workdir} was trained on, none of "
+            "its validation part: calibrate on its own first, then give that --temperature"
+        )
+    made = _made(workdir, config, description, variables, run, correction, data)
     if same:
         indices = _of_run(config, data, run, split)
     else:
         indices = _of_others(data, description, workdir, split)
         name += f"-on-{pathlib.PurePath(data.name).name}"
     result = metrics.result(
-        _evaluation(config, description, data, variables, indices),
+        _evaluation(config, description, data, variables, indices, made),
         description.class_names,
         about.train_counts(workdir, run),
     )
@@ -137,7 +153,90 @@ def evaluate(
             "digest": data.digest,
             "trained_on": description.digest,
         }
+    if made is not None:
+        result["post_hoc"] = {"tau": made.tau, "temperature": made.temperature}
     return name, result
+
+
+def check_correction(
+    config: ml_collections.ConfigDict,
+    correction: corrections.Correction,
+    run: str,
+    split: str | None = None,
+) -> None:
+    """Raises CorrectionError where `correction` cannot be made for a run, or judged on `split`."""
+    folds = range(1, config.num_folds + 1) if config.do_cv else ()
+    names = tuple(sampling.run_name(number) for number in folds)
+    correction.check(run, has_cnn=config.use_cnn, folds=names, split=split)
+
+
+def post_hoc(
+    workdir: epath.Path,
+    config: ml_collections.ConfigDict,
+    description: dataset.Description,
+    variables: dict[str, Any],
+    run: str,
+    correction: corrections.Correction,
+) -> losses.PostHoc | None:
+    """What is to be done to the logits of a run's `variables`; None: nothing.
+
+    Only calibration reads the run's data. Raises CorrectionError or EvaluateError.
+    """
+    check_correction(config, correction, run)
+    data = _load(config, description, {}) if correction.calibrate else None
+    if data is not None and description.digest and data.digest != description.digest:
+        raise EvaluateError(
+            f"--calibrate: {data.name} holds other images than {workdir} was trained on: bring the "
+            "old ones back"
+        )
+    return _made(workdir, config, description, variables, run, correction, data)
+
+
+def _made(
+    workdir: epath.Path,
+    config: ml_collections.ConfigDict,
+    description: dataset.Description,
+    variables: dict[str, Any],
+    run: str,
+    correction: corrections.Correction,
+    data: dataset.Dataset | None,
+) -> losses.PostHoc | None:
+    """`post_hoc` of a correction that was checked, with the run's data where it calibrates."""
+    if correction == corrections.NONE:
+        return None
+    counts = about.train_counts(workdir, run, visited=True) if correction.tau else []
+    if counts is None:
+        raise EvaluateError(
+            f"--tau needs the training images of each class, which {workdir / 'run.json'} lacks"
+        )
+    temperature = correction.temperature
+    if correction.calibrate:
+        assert data is not None
+        indices = _of_run(config, data, run, "valid")
+        logits = _logits(config, description, data, variables, indices)
+        temperature = calibration.fit_temperature(logits, data.labels[indices])
+        logging.info("temperature %.4f, fitted on %s's validation part", temperature, run)
+    return losses.PostHoc(tuple(counts), correction.tau, temperature)
+
+
+def _logits(config, description, data, variables, indices: np.ndarray) -> np.ndarray:
+    """The logits float [N, K] of the images at `indices`, as their loss trained them."""
+    model = networks(config, description)
+    loss = steps.make_recipe(config).loss
+    statistics = augment.Statistics(description.mean, description.std)
+
+    @jax.jit
+    def of_batch(images):
+        outputs = model.apply(variables, augment.normalize(images, statistics))
+        return losses.scores(outputs.logits, loss)
+
+    size = epochs.EVAL_BATCH_SIZE
+    parts = []
+    for start in range(0, len(indices), size):
+        part = indices[start : start + size]
+        padded = np.resize(part, size)  # repeated, so that one program serves all
+        parts.append(np.asarray(of_batch(data.images[padded]))[: len(part)])
+    return np.concatenate(parts)
 
 
 def _load(
@@ -203,6 +302,7 @@ def _evaluation(
     data: dataset.Dataset,
     variables: dict[str, Any],
     indices: np.ndarray,
+    correction: losses.PostHoc | None,
 ) -> dict[str, Any]:
     """The figures of the images at `indices`, as a record has them."""
     (mesh, *_) = devices.lanes(0).meshes
@@ -217,6 +317,7 @@ def _evaluation(
         joint=config.use_cnn,
         pipeline=place.pipeline,
         loss=steps.make_recipe(config).loss,
+        correction=correction,
     )
     return metrics.evaluation(trainer.by_step(list(calls)))
 

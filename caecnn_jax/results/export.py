@@ -18,6 +18,7 @@ from caecnn_jax import errors
 from caecnn_jax.networks import torch_weights
 from caecnn_jax.records import workdir as workdir_lib
 from caecnn_jax.results import predict
+from caecnn_jax.results.corrections import NONE, Correction
 
 PLATFORMS = ("cpu", "cuda", "tpu")
 OUTPUTS = ("probabilities", "code", "reconstruction")
@@ -28,15 +29,28 @@ class ExportError(errors.UserError):
 
 
 def write(
-    workdir: epath.Path, *, fold: str | None = None, checkpoint: str = "last", output: str
+    workdir: epath.Path,
+    *,
+    fold: str | None = None,
+    checkpoint: str = "last",
+    output: str,
+    weights: str | None = None,
+    correction: Correction = NONE,
 ) -> epath.Path:
     """Writes a run's model to `output`: PyTorch's weights if that ends in .npz, else the program.
 
-    `fold` and `checkpoint` are as for `predict.load`. Raises a UserError when there is no such
-    model, or `output` cannot be written.
+    `fold`, `checkpoint`, `weights` and `correction` are as for `predict.load`. Raises a UserError
+    when there is no such model, `output` cannot be written, or .npz cannot hold the correction.
     """
     path = workdir_lib.resolve(output)
-    predictor = predict.load(workdir, fold=fold, checkpoint=checkpoint)
+    if path.suffix == ".npz" and correction != NONE:
+        raise ExportError(
+            "--tau, --temperature and --calibrate: an .npz file holds weights alone, nothing that "
+            "is done to logits: leave them out, or export a program"
+        )
+    predictor = predict.load(
+        workdir, fold=fold, checkpoint=checkpoint, weights=weights, correction=correction
+    )
     content = as_npz(predictor) if path.suffix == ".npz" else as_program(predictor)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

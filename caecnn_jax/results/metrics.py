@@ -62,6 +62,7 @@ class Result(Valid):
     reliability: calibration.Reliability | None
     per_class: dict[str, dict[str, float]] | None
     data: NotRequired[dict[str, str]]  # which, where not the run's own: name, digest, trained_on
+    post_hoc: NotRequired[dict[str, float]]  # tau and temperature, where there were any
     epoch: NotRequired[int]  # in "best"
 
 

@@ -27,6 +27,7 @@ from caecnn_jax.networks import losses, models
 from caecnn_jax.records import about
 from caecnn_jax.records import workdir as workdir_lib
 from caecnn_jax.results import evaluate
+from caecnn_jax.results.corrections import NONE, Correction
 
 BATCH_SIZE = 256  # images; the last batch is padded, so that one program serves all
 
@@ -41,6 +42,7 @@ class Recipe(NamedTuple):
     model: models.Classifier
     statistics: augment.Statistics  # that images are normalised by
     loss: losses.Loss  # that its logits were trained with
+    corrections: tuple[losses.PostHoc | None, ...]  # of each model's logits
 
 
 @functools.partial(jax.jit, static_argnames="recipe")
@@ -56,12 +58,15 @@ def forward(
     w, C] of one model only, since codes of different models have nothing in common. Parts that the
     model lacks are left out.
     """
-    model, statistics, loss = recipe
+    model, statistics, loss, corrections = recipe
     normalized = augment.normalize(images, statistics)
     outputs: list[Any] = [model.apply(one, normalized) for one in variables]
     result: dict[str, Any] = {}
     if model.cnn is not None:
-        logits = [losses.scores(one.logits.astype(jnp.float32), loss) for one in outputs]
+        logits = [
+            losses.scores(one.logits.astype(jnp.float32), loss, correction)
+            for one, correction in zip(outputs, corrections, strict=True)
+        ]
         result["probabilities"] = sum(map(jax.nn.softmax, logits)) / len(outputs)
     if model.cae is not None:
         total: Any = sum(output.reconstruction.astype(jnp.float32) for output in outputs)
@@ -81,8 +86,12 @@ class Predictor:
         config: ml_collections.ConfigDict,
         description: dataset.Description,
         variables: Sequence[dict[str, Any]],
+        corrections: Sequence[losses.PostHoc | None] = (),
     ):
-        """`variables`: {"params", "batch_stats"} of each model. float64 runs compute in float32."""
+        """`variables`: {"params", "batch_stats"} of each model; `corrections` of their logits.
+
+        float64 runs compute in float32.
+        """
         config = config.copy_and_resolve_references()
         if config.dtype == "float64":
             config.dtype = "float32"
@@ -91,7 +100,8 @@ class Predictor:
         self.variables = list(variables)
         self.model = evaluate.networks(config, description)
         statistics = augment.Statistics(description.mean, description.std)
-        self.recipe = Recipe(self.model, statistics, losses.Loss(**config.cnn.loss))
+        made = tuple(corrections) or (None,) * len(self.variables)
+        self.recipe = Recipe(self.model, statistics, losses.Loss(**config.cnn.loss), made)
         self.class_names = description.class_names
 
     @property
@@ -137,12 +147,18 @@ class Predictor:
 
 
 def load(
-    workdir: str | os.PathLike, *, fold: str | int | None = None, checkpoint: str | int = "last"
+    workdir: str | os.PathLike,
+    *,
+    fold: str | int | None = None,
+    checkpoint: str | int = "last",
+    weights: str | None = None,
+    correction: Correction = NONE,
 ) -> Predictor:
     """The model of a run's folder.
 
     `fold` is a number, "test" or "all", which averages the folds' models; None: the test run if
-    there is one, else fold 1. `checkpoint` is "last", "best" or an epoch. Raises a UserError where
+    there is one, else fold 1. `checkpoint` is "last", "best" or an epoch; `weights` "raw" or "ema",
+    where the run kept averages; `correction` what is done to the logits. Raises a UserError where
     the folder, the fold or the checkpoint is not there or damaged.
     """
     folder = workdir_lib.resolve(workdir)
@@ -155,10 +171,16 @@ def load(
         names = [evaluate.run_name(config, None if fold is None else str(fold))]
     description = about.read_description(folder)
     variables = [
-        evaluate.restore(folder, config, description, run=name, checkpoint=str(checkpoint))
+        evaluate.restore(
+            folder, config, description, run=name, checkpoint=str(checkpoint), weights=weights
+        )
         for name in names
     ]
-    return Predictor(config, description, variables)
+    corrections = [
+        evaluate.post_hoc(folder, config, description, one, name, correction)
+        for name, one in zip(names, variables, strict=True)
+    ]
+    return Predictor(config, description, variables, corrections)
 
 
 def predict(
@@ -169,6 +191,8 @@ def predict(
     images: Sequence[str],
     output: str | None = None,
     save_reconstructions: bool = False,
+    weights: str | None = None,
+    correction: Correction = NONE,
 ) -> tuple[str, int]:
     """Predicts what image files show; writes predictions.csv and .json into `output`.
 
@@ -177,7 +201,9 @@ def predict(
     write.
     """
     paths, passed_over = image_search.find(images)
-    predictor = load(workdir, fold=fold, checkpoint=checkpoint)
+    predictor = load(
+        workdir, fold=fold, checkpoint=checkpoint, weights=weights, correction=correction
+    )
     if passed_over:
         logging.info("passed over: %s", image_search.in_words(passed_over))
     if save_reconstructions and predictor.model.cae is None:

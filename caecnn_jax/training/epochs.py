@@ -185,7 +185,7 @@ def train_chunk(
     return compiled(state, data, order, mask, key, start, moment, joint=joint, pipeline=pipeline)
 
 
-def _eval_chunk(model, variables, data, order, mask, *, joint, pipeline, loss):
+def _eval_chunk(model, variables, data, order, mask, *, joint, pipeline, loss, correction):
     def one_step(_, step):
         indices, labels, valid = step
         dtype = jax.tree.leaves(variables["params"])[0].dtype
@@ -193,7 +193,7 @@ def _eval_chunk(model, variables, data, order, mask, *, joint, pipeline, loss):
         batch = {"image": images, "label": labels, "mask": valid}
         outputs = steps.outputs(model, variables, batch["image"], joint)
         if outputs.logits is not None:
-            outputs = outputs.replace(logits=losses.scores(outputs.logits, loss))
+            outputs = outputs.replace(logits=losses.scores(outputs.logits, loss, correction))
         metrics = _present(steps.losses(outputs, batch, valid), model, joint)
         if outputs.logits is not None:
             metrics["confusion"] = _confusion(outputs.logits, batch["label"], valid)
@@ -218,6 +218,7 @@ def eval_chunk(
     joint: bool,
     pipeline: Pipeline,
     loss: losses.Loss = losses.CROSS_ENTROPY,
+    correction: losses.PostHoc | None = None,
 ) -> steps.Metrics:
     """Evaluates T steps; `joint=False` leaves the CNN out. `loss` is the one that it trained on.
 
@@ -225,7 +226,7 @@ def eval_chunk(
     true class, and those of `losses.calibration_sums`. Whatever was trained, "loss_cnn" is the mean
     cross-entropy here, the negative log-likelihood (NLL).
     """
-    static = {"joint": joint, "pipeline": pipeline, "loss": loss}
+    static = {"joint": joint, "pipeline": pipeline, "loss": loss, "correction": correction}
     compiled = _compiled(_eval_chunk, ("model", *static))
     return compiled(model, variables, data, order, mask, **static)
 
@@ -276,9 +277,11 @@ def evaluate(
     joint: bool,
     pipeline: Pipeline,
     loss: losses.Loss = losses.CROSS_ENTROPY,
+    correction: losses.PostHoc | None = None,
 ) -> Iterator[steps.Metrics]:
     """Dispatches an evaluation call by call; yields the calls' metrics, those of `eval_chunk`."""
     static: dict[str, Any] = {"joint": joint, "pipeline": pipeline, "loss": loss}
+    static["correction"] = correction
     for start in range(0, order.num_steps, order.per_call):
         part = (take(array, start, order.per_call) for array in (order.indices, order.mask))
         yield eval_chunk(model, variables, data, *part, **static)

@@ -174,7 +174,7 @@ def classification(state: TrainState, batch: Batch, joint_epoch: jax.Array | int
     given: dict[str, Any] = {"class_counts": state.class_counts, "loss": state.recipe.loss}
     given["joint_epoch"] = joint_epoch
     mean_weight = losses_lib.mean_weight(**given)
-    loss = losses_lib.classification
+    loss: Callable = losses_lib.classification
     if "share" in batch:
         given |= {"partners": batch["partner"], "share": batch["share"]}
         loss = losses_lib.mixed_classification
