@@ -185,7 +185,7 @@ def train_chunk(
     return compiled(state, data, order, mask, key, start, moment, joint=joint, pipeline=pipeline)
 
 
-def _eval_chunk(model, variables, data, order, mask, *, joint, pipeline, loss, correction):
+def _eval_chunk(model, variables, data, order, mask, *, joint, pipeline, loss, correction=None):
     def one_step(_, step):
         indices, labels, valid = step
         dtype = jax.tree.leaves(variables["params"])[0].dtype
