@@ -51,7 +51,7 @@ def evaluate(
     split: str | None,
     output: str | None,
     elsewhere: Mapping[str, str],
-    logits: Mapping[str, Any],
+    logits: Mapping[str, Any] | None = None,
 ) -> int:
     """Evaluates a checkpoint, prints the result, and writes it where that is possible."""
     from caecnn_jax.records import workdir as workdir_lib
@@ -65,7 +65,7 @@ def evaluate(
         checkpoint=checkpoint,
         split=split,
         elsewhere=elsewhere,
-        **_chosen(**logits),
+        **_chosen(logits),
     )
     print(f"{name}\n{tables.text_table(result)}", flush=True)
     if "post_hoc" in result:
@@ -93,7 +93,7 @@ def predict(
     images: Sequence[str],
     output: str | None,
     save_reconstructions: bool,
-    logits: Mapping[str, Any],
+    logits: Mapping[str, Any] | None = None,
 ) -> int:
     """Predicts what image files show."""
     from caecnn_jax.results import predict as predict_lib
@@ -106,7 +106,7 @@ def predict(
         images=images,
         output=output,
         save_reconstructions=save_reconstructions,
-        **_chosen(**logits),
+        **_chosen(logits),
     )
     print(text)
     return command_line.SOME_SKIPPED if num_skipped else 0
@@ -118,7 +118,7 @@ def export(
     checkpoint: str,
     *,
     output: str | None,
-    logits: Mapping[str, Any],
+    logits: Mapping[str, Any] | None = None,
 ) -> int:
     """Writes the model into a file for use elsewhere."""
     if not output:
@@ -127,7 +127,7 @@ def export(
 
     folder = _start(workdir)
     path = export_lib.write(
-        folder, fold=fold, checkpoint=checkpoint, output=output, **_chosen(**logits)
+        folder, fold=fold, checkpoint=checkpoint, output=output, **_chosen(logits)
     )
     print(f"written to {path}")
     return 0
@@ -191,11 +191,12 @@ def study(
     return command_line.SOME_FAILED if failed else 0
 
 
-def _chosen(weights: str | None, **correction) -> dict[str, Any]:
+def _chosen(logits: Mapping[str, Any] | None) -> dict[str, Any]:
     """Which weights are used and what is done to the logits, from the flags."""
     from caecnn_jax.results.corrections import Correction
 
-    return {"weights": weights, "correction": Correction(**correction)}
+    correction = dict(logits or {})
+    return {"weights": correction.pop("weights", None), "correction": Correction(**correction)}
 
 
 def _start(workdir: str):

@@ -17,8 +17,6 @@ from caecnn_jax import modes
 from caecnn_jax.data import dataset
 from caecnn_jax.records import workdir
 
-REST: dict = {"elsewhere": {}, "logits": {"weights": None}}  # as without those flags
-
 
 def command(project, *arguments, timeout=180):
     """The ended command `python main.py ARGUMENTS`, its output as text."""
@@ -108,17 +106,19 @@ def test_evaluate_prints_what_it_cannot_write(
 
     with monkeypatch.context() as patch:
         patch.setattr(workdir, "write_json", refuses)
-        assert modes.evaluate(trained_run, "1", "last", split=None, output=None, **REST) == 0
+        assert modes.evaluate(trained_run, "1", "last", split=None, output=None, elsewhere={}) == 0
         printed = capsys.readouterr().out
         assert printed.startswith("fold_1-valid-last\n") and "accuracy" in printed
         assert "not written: cannot write" in printed and "--output names another" in printed
         with pytest.raises(workdir.WorkdirError):
             modes.evaluate(
-                trained_run, "1", "last", split=None, output=str(tmp_path / "out"), **REST
+                trained_run, "1", "last", split=None, output=str(tmp_path / "out"), elsewhere={}
             )
         assert "accuracy" in capsys.readouterr().out
     assert (
-        modes.evaluate(trained_run, "1", "last", split=None, output=str(tmp_path / "out"), **REST)
+        modes.evaluate(
+            trained_run, "1", "last", split=None, output=str(tmp_path / "out"), elsewhere={}
+        )
         == 0
     )
     assert (tmp_path / "out" / "fold_1-valid-last.json").exists()
