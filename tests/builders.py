@@ -23,13 +23,18 @@ def prepared_data_dir() -> str | None:
 
 @contextlib.contextmanager
 def less_optimized() -> Iterator[None]:
-    """XLA compiles without its expensive optimisations while the context lasts."""
+    """XLA compiles without its expensive optimisations while the context lasts.
+
+    JAX would use what was compiled in it for like calls afterwards, whose last bits then depend on
+    which tests ran before; so nothing that was compiled is kept.
+    """
     before = jax.config.values["jax_disable_most_optimizations"]
     jax.config.update("jax_disable_most_optimizations", True)
     try:
         yield
     finally:
         jax.config.update("jax_disable_most_optimizations", before)
+        jax.clear_caches()
 
 
 def tiny_config(kind: str = "mixed", **changes):
