@@ -12,6 +12,7 @@ study      python main.py --mode study --config studies/ablation.py --workdir ru
 from absl import flags
 
 from caecnn_jax import command_line, errors, logs, modes
+from caecnn_jax.results.corrections import Correction
 
 MODES = ("train", "evaluate", "predict", "export", "report", "study")
 CONFIG = command_line.define_config()
@@ -36,9 +37,11 @@ INDEX = flags.DEFINE_integer("index", None, "study: which of the parts to train,
 COUNT = flags.DEFINE_integer("count", None, "study: how many parts the study is split into.")
 LAUNCHER = flags.DEFINE_enum("launcher", None, ("submitit",), "study: what trains the parts.")
 DRY_RUN = flags.DEFINE_bool("dry_run", False, "study: say what would train, and how long.")
-TAU = flags.DEFINE_float("tau", 0.0, "Take tau log(prior of each class) from the logits.")
+TAU = flags.DEFINE_float("tau", 0.0, "Take tau log(class prior) from the logits.")
 TEMPERATURE = flags.DEFINE_float("temperature", 1.0, "Divide the logits by this.")
-CALIBRATE = flags.DEFINE_bool("calibrate", False, "Fit it on the fold's validation part.")
+CALIBRATE = flags.DEFINE_bool(
+    "calibrate", False, "Fit the temperature, on the fold's validation part."
+)
 WEIGHTS = flags.DEFINE_enum("weights", None, ("raw", "ema"), "The last ones or their averages.")
 LOGITS = ("tau", "temperature", "calibrate", "weights")
 USED = {  # the flags of each mode, beside --workdir and --log_level
@@ -62,7 +65,8 @@ def main(argv: list[str]) -> int:
     if not workdir and not RUNS.value:
         raise errors.UserError("--workdir is missing: give the run's folder")
     model = workdir, FOLD.value, CHECKPOINT.value
-    logits = {name: flags.FLAGS[name].value for name in LOGITS}
+    correction = Correction(TAU.value, TEMPERATURE.value, CALIBRATE.value)
+    chosen = {"weights": WEIGHTS.value, "correction": correction}
     match MODE.value:
         case "train":
             modes.before_training(CONFIG.value, DISTRIBUTED.value)
@@ -74,16 +78,16 @@ def main(argv: list[str]) -> int:
             moved = command_line.elsewhere()
             split, output = SPLIT.value, OUTPUT.value
             return modes.evaluate(
-                *model, split=split, output=output, elsewhere=moved, logits=logits
+                *model, split=split, output=output, elsewhere=moved, chosen=chosen
             )
         case "predict":
             images, output = paths + argv[1:], OUTPUT.value
             save = SAVE.value
             return modes.predict(
-                *model, images=images, output=output, save_reconstructions=save, logits=logits
+                *model, images=images, output=output, save_reconstructions=save, chosen=chosen
             )
         case "export":
-            return modes.export(*model, output=OUTPUT.value, logits=logits)
+            return modes.export(*model, output=OUTPUT.value, chosen=chosen)
         case "report":
             return modes.report(workdir, paths + argv[1:], OUTPUT.value)
         case _:  # study

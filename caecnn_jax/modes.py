@@ -1,7 +1,8 @@
 """What each --mode does: imports what it needs, starts the devices, prints what came of it.
 
-Each function returns the command's exit code. The imports are inside, so that --help and errors in
-the command line come at once.
+Each function returns the command's exit code. `chosen` {"weights", "correction"} says which of the
+weights are used and what is done to the logits. The imports are inside, so that --help and errors
+in the command line come at once.
 """
 
 import os
@@ -51,7 +52,7 @@ def evaluate(
     split: str | None,
     output: str | None,
     elsewhere: Mapping[str, str],
-    logits: Mapping[str, Any] | None = None,
+    chosen: Mapping[str, Any] | None = None,
 ) -> int:
     """Evaluates a checkpoint, prints the result, and writes it where that is possible."""
     from caecnn_jax.records import workdir as workdir_lib
@@ -65,7 +66,7 @@ def evaluate(
         checkpoint=checkpoint,
         split=split,
         elsewhere=elsewhere,
-        **_chosen(logits),
+        **(chosen or {}),
     )
     print(f"{name}\n{tables.text_table(result)}", flush=True)
     if "post_hoc" in result:
@@ -93,7 +94,7 @@ def predict(
     images: Sequence[str],
     output: str | None,
     save_reconstructions: bool,
-    logits: Mapping[str, Any] | None = None,
+    chosen: Mapping[str, Any] | None = None,
 ) -> int:
     """Predicts what image files show."""
     from caecnn_jax.results import predict as predict_lib
@@ -106,7 +107,7 @@ def predict(
         images=images,
         output=output,
         save_reconstructions=save_reconstructions,
-        **_chosen(logits),
+        **(chosen or {}),
     )
     print(text)
     return command_line.SOME_SKIPPED if num_skipped else 0
@@ -118,7 +119,7 @@ def export(
     checkpoint: str,
     *,
     output: str | None,
-    logits: Mapping[str, Any] | None = None,
+    chosen: Mapping[str, Any] | None = None,
 ) -> int:
     """Writes the model into a file for use elsewhere."""
     if not output:
@@ -127,7 +128,7 @@ def export(
 
     folder = _start(workdir)
     path = export_lib.write(
-        folder, fold=fold, checkpoint=checkpoint, output=output, **_chosen(logits)
+        folder, fold=fold, checkpoint=checkpoint, output=output, **(chosen or {})
     )
     print(f"written to {path}")
     return 0
@@ -189,14 +190,6 @@ def study(
     for name, reason in failed.items():
         print(f"failed: {name}: {reason}")
     return command_line.SOME_FAILED if failed else 0
-
-
-def _chosen(logits: Mapping[str, Any] | None) -> dict[str, Any]:
-    """Which weights are used and what is done to the logits, from the flags."""
-    from caecnn_jax.results.corrections import Correction
-
-    correction = dict(logits or {})
-    return {"weights": correction.pop("weights", None), "correction": Correction(**correction)}
 
 
 def _start(workdir: str):

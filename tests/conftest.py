@@ -1,6 +1,7 @@
 """Fixtures that the tests share."""
 
 import pathlib
+import types
 from collections.abc import Iterator
 
 import jax
@@ -34,6 +35,15 @@ def trained_run(tiny_data, tmp_path_factory) -> pathlib.Path:
     with less_optimized():
         train.train_and_evaluate(config, folder, tiny_data)
     return folder
+
+
+@pytest.fixture
+def same_data(tiny_data, monkeypatch):
+    """The run's own images instead of CIFAR-10."""
+    from caecnn_jax.data import dataset
+
+    source = types.SimpleNamespace(read=lambda: tiny_data)
+    monkeypatch.setattr(dataset, "open_source", lambda _: source)
 
 
 @pytest.fixture

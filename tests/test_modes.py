@@ -5,7 +5,6 @@ import os
 import re
 import subprocess
 import sys
-import types
 
 import jax
 import numpy as np
@@ -14,7 +13,6 @@ from builders import prepared_data_dir
 from PIL import Image
 
 from caecnn_jax import modes
-from caecnn_jax.data import dataset
 from caecnn_jax.records import workdir
 
 
@@ -94,12 +92,9 @@ def test_report_into_another_folder(project, trained_run, tmp_path):
 
 
 def test_evaluate_prints_what_it_cannot_write(
-    trained_run, tiny_data, tmp_path, monkeypatch, capsys
+    trained_run, same_data, tmp_path, monkeypatch, capsys
 ):
     """In a run's folder that is read-only; the same where --output names such a place."""
-    monkeypatch.setattr(
-        dataset, "open_source", lambda _: types.SimpleNamespace(read=lambda: tiny_data)
-    )
 
     def refuses(path, *_):
         raise workdir.WorkdirError(f"cannot write {path}: Read-only file system")

@@ -130,13 +130,10 @@ def evaluate(
     check_correction(config, correction, run, split=judged)
     data = _load(config, description, elsewhere or {})
     name = f"{run}-{judged}-{checkpoint}{f'-{weights}' if weights else ''}{correction.suffix}"
-    same = not description.digest or data.digest == description.digest
-    if correction.calibrate and not same:
-        raise EvaluateError(
-            f"--calibrate: {data.name} holds other images than {workdir} was trained on, none of "
-            "its validation part: calibrate on its own first, then give that --temperature"
-        )
-    made = _made(workdir, config, description, variables, run, correction, data)
+    same = _is_own(data, description)
+    if correction.calibrate:
+        _check_own(data, workdir, description)
+    made = post_hoc(workdir, config, description, variables, run, correction, data)
     if same:
         indices = _of_run(config, data, run, split)
     else:
@@ -170,29 +167,30 @@ def check_correction(
     correction.check(run, has_cnn=config.use_cnn, folds=names, split=split)
 
 
-def post_hoc(
-    workdir: epath.Path,
-    config: ml_collections.ConfigDict,
-    description: dataset.Description,
-    variables: dict[str, Any],
-    run: str,
-    correction: corrections.Correction,
-) -> losses.PostHoc | None:
-    """What is to be done to the logits of a run's `variables`; None: nothing.
+def own_data(
+    workdir: epath.Path, config: ml_collections.ConfigDict, description: dataset.Description
+) -> dataset.Dataset:
+    """The data that a run was trained on; raises EvaluateError where others lie there now."""
+    data = _load(config, description, {})
+    _check_own(data, workdir, description)
+    return data
 
-    Only calibration reads the run's data. Raises CorrectionError or EvaluateError.
-    """
-    check_correction(config, correction, run)
-    data = _load(config, description, {}) if correction.calibrate else None
-    if data is not None and description.digest and data.digest != description.digest:
+
+def _is_own(data: dataset.Dataset, description: dataset.Description) -> bool:
+    return not description.digest or data.digest == description.digest
+
+
+def _check_own(
+    data: dataset.Dataset, workdir: epath.Path, description: dataset.Description
+) -> None:
+    if not _is_own(data, description):
         raise EvaluateError(
-            f"--calibrate: {data.name} holds other images than {workdir} was trained on: bring the "
-            "old ones back"
+            f"--calibrate: {data.name} holds other images than {workdir} was trained on, none of "
+            "its validation part: calibrate on its own, then give that --temperature"
         )
-    return _made(workdir, config, description, variables, run, correction, data)
 
 
-def _made(
+def post_hoc(
     workdir: epath.Path,
     config: ml_collections.ConfigDict,
     description: dataset.Description,
@@ -201,7 +199,10 @@ def _made(
     correction: corrections.Correction,
     data: dataset.Dataset | None,
 ) -> losses.PostHoc | None:
-    """`post_hoc` of a correction that was checked, with the run's data where it calibrates."""
+    """What is to be done to the logits of a run's `variables`; None: nothing.
+
+    `check_correction` comes before. Only calibration needs the `data`, the run's own.
+    """
     if correction == corrections.NONE:
         return None
     counts = about.train_counts(workdir, run, visited=True) if correction.tau else []

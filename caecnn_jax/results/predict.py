@@ -176,8 +176,11 @@ def load(
         )
         for name in names
     ]
+    for name in names:
+        evaluate.check_correction(config, correction, name)
+    data = evaluate.own_data(folder, config, description) if correction.calibrate else None
     corrections = [
-        evaluate.post_hoc(folder, config, description, one, name, correction)
+        evaluate.post_hoc(folder, config, description, one, name, correction, data)
         for name, one in zip(names, variables, strict=True)
     ]
     return Predictor(config, description, variables, corrections)

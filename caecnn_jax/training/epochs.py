@@ -280,8 +280,12 @@ def evaluate(
     correction: losses.PostHoc | None = None,
 ) -> Iterator[steps.Metrics]:
     """Dispatches an evaluation call by call; yields the calls' metrics, those of `eval_chunk`."""
-    static: dict[str, Any] = {"joint": joint, "pipeline": pipeline, "loss": loss}
-    static["correction"] = correction
+    static: dict[str, Any] = {
+        "joint": joint,
+        "pipeline": pipeline,
+        "loss": loss,
+        "correction": correction,
+    }
     for start in range(0, order.num_steps, order.per_call):
         part = (take(array, start, order.per_call) for array in (order.indices, order.mask))
         yield eval_chunk(model, variables, data, *part, **static)

@@ -171,16 +171,22 @@ def losses(
 
 def classification(state: TrainState, batch: Batch, joint_epoch: jax.Array | int) -> Callable:
     """What training takes for each image's loss, of logits [B, K] and labels [B]."""
-    given: dict[str, Any] = {"class_counts": state.class_counts, "loss": state.recipe.loss}
-    given["joint_epoch"] = joint_epoch
-    mean_weight = losses_lib.mean_weight(**given)
-    loss: Callable = losses_lib.classification
+    given: dict[str, Any] = {
+        "class_counts": state.class_counts,
+        "loss": state.recipe.loss,
+        "joint_epoch": joint_epoch,
+    }
+    of_images: Callable = losses_lib.classification
     if "share" in batch:
-        given |= {"partners": batch["partner"], "share": batch["share"]}
-        loss = losses_lib.mixed_classification
-    if state.recipe.loss.class_weights == "none":
-        return functools.partial(loss, **given)
-    return lambda logits, labels: loss(logits, labels, **given) / mean_weight
+        of_images = functools.partial(
+            losses_lib.mixed_classification, partners=batch["partner"], share=batch["share"]
+        )
+
+    def classify(logits, labels):
+        error = of_images(logits, labels, **given)
+        return error / losses_lib.mean_weight(**given, dtype=error.dtype)
+
+    return classify
 
 
 def objective(outputs: models.Outputs, metrics: Metrics, recipe: Recipe) -> jax.Array:

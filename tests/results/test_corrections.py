@@ -1,7 +1,6 @@
 """--tau, --temperature, --calibrate and --weights, against formulas, on trained runs."""
 
 import json
-import types
 
 import numpy as np
 import pytest
@@ -9,17 +8,9 @@ from builders import less_optimized, tiny_config
 from etils import epath
 from jax import export as jax_export
 
-from caecnn_jax.data import dataset
 from caecnn_jax.records import about
 from caecnn_jax.results import corrections, evaluate, export, predict
 from caecnn_jax.results.corrections import Correction
-
-
-@pytest.fixture
-def same_data(tiny_data, monkeypatch):
-    """The run's own images instead of CIFAR-10."""
-    source = types.SimpleNamespace(read=lambda: tiny_data)
-    monkeypatch.setattr(dataset, "open_source", lambda _: source)
 
 
 def corrected(probabilities, counts, tau, temperature):

@@ -2,7 +2,6 @@
 
 import json
 import shutil
-import types
 
 import numpy as np
 import pytest
@@ -11,18 +10,10 @@ from etils import epath
 from tensorboard.backend.event_processing import event_accumulator
 from tensorboard.plugins.hparams import plugin_data_pb2
 
-from caecnn_jax.data import dataset
 from caecnn_jax.records import about, board, checkpoints, workdir
 from caecnn_jax.results import evaluate
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
-
-
-@pytest.fixture
-def same_data(tiny_data, monkeypatch):
-    """The run's own images instead of CIFAR-10."""
-    source = types.SimpleNamespace(read=lambda: tiny_data)
-    monkeypatch.setattr(dataset, "open_source", lambda _: source)
 
 
 def result_of(run, name):
