@@ -9,7 +9,8 @@ import subprocess
 import numpy as np
 from PIL import Image
 
-from caecnn_jax.records import figures, runs
+from caecnn_jax.records import figures
+from caecnn_jax.results import metrics
 
 CLASSES = ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"]
 RARE = {"bird": 2500, "deer": 2500, "truck": 2500}
@@ -18,13 +19,12 @@ CHROMIUM = next(
 )
 
 
-def result(rng, skill, epochs, use_cnn=True, use_cae=True, size=1000):
-    """A RESULT as training writes it; skill is the share of a usual class that is recognised."""
-    loss_cae = 0.05 + 0.01 * rng.random() if use_cae else None
-    values = {"loss_cae": loss_cae, "loss_cnn": None, "accuracy": None, "macro_f1": None}
-    values |= {"confusion_matrix": None, "per_class": None}
+def evaluation(rng, skill, use_cnn=True, use_cae=True, size=1000):
+    """What an epoch's evaluation finds; skill is the share of a usual class that is recognised."""
+    by_step = {"images": np.array([size])}
+    if use_cae:
+        by_step["loss_cae"] = np.array([0.05 + 0.01 * rng.random()])
     if use_cnn:
-        support = [size // 2 if name in RARE else size for name in CLASSES]
         matrix = []
         for true, name in enumerate(CLASSES):
             share = skill - (0.15 if name in RARE else 0) + 0.05 * rng.standard_normal()
@@ -33,44 +33,22 @@ def result(rng, skill, epochs, use_cnn=True, use_cae=True, size=1000):
                 weights = 0.4 * weights + 0.6 * np.eye(10)[{"cat": 5, "dog": 3}[name]]
             weights[true] = 0
             weights = share * np.eye(10)[true] + (1 - share) * weights / weights.sum()
-            matrix.append(rng.multinomial(support[true], weights))
+            matrix.append(rng.multinomial(size // 2 if name in RARE else size, weights))
         matrix = np.array(matrix)
-        precision = np.diag(matrix) / matrix.sum(axis=0)
-        recall = np.diag(matrix) / matrix.sum(axis=1)
-        f1 = 2 * precision * recall / (precision + recall)
-        rows = zip(precision.tolist(), recall.tolist(), f1.tolist(), support, strict=True)
-        fields = ("precision", "recall", "f1", "support")
-        values |= {
-            "loss_cnn": 0.8 + 0.05 * rng.random(),
-            "accuracy": float(np.trace(matrix) / matrix.sum()),
-            "macro_f1": float(f1.mean()),
-            "confusion_matrix": matrix.tolist(),
-            "per_class": dict(
-                zip(CLASSES, (dict(zip(fields, r, strict=True)) for r in rows), strict=True)
-            ),
+        right, total = np.trace(matrix), matrix.sum()
+        correct = rng.permutation(np.arange(total) < right)
+        images = rng.multinomial(total, np.arange(1, 16) / 120)
+        confidence = images * (np.arange(15) + 0.5) / 15
+        by_step |= {
+            "loss_cnn": np.array([0.8 + 0.05 * rng.random()]),
+            "confusion": matrix[None],
+            "correct": correct[None],
+            "mask": np.ones_like(correct)[None],
+            "bin_images": images[None],
+            "bin_confidence": confidence[None],
+            "bin_correct": (0.9 * confidence)[None],
         }
-    return values | {"epochs": epochs, "best_epoch": epochs - 1, "best": values}
-
-
-def summary(folds):
-    """Mean and standard deviation over folds, field by field."""
-
-    def gather(statistic):
-        scalars = {
-            key: None if folds[0][key] is None else float(statistic([fold[key] for fold in folds]))
-            for key in runs.SCALARS
-        }
-        per_class = folds[0]["per_class"] and {
-            name: {
-                key: float(statistic([fold["per_class"][name][key] for fold in folds]))
-                for key in ("precision", "recall", "f1")
-            }
-            for name in CLASSES
-        }
-        return scalars | {"per_class": per_class}
-
-    std = lambda values: np.std(values, ddof=1) if len(values) > 1 else 0.0  # noqa: E731
-    return {"folds": folds, "mean": gather(np.mean), "std": gather(std)}
+    return metrics.evaluation(by_step, [RARE.get(name, 5000) for name in CLASSES])
 
 
 def record(rng, run, epoch, warmup, skill, use_cnn=True, use_cae=True):
@@ -161,14 +139,11 @@ def make_run(
             path = workdir / "images" / name / f"reconstruction-epoch-{epoch:04d}.png"
             path.write_bytes(pictures(np.random.default_rng(1), epoch))
     if finished:
-        folds = [
-            {"fold": fold + 1} | result(rng, skill, num_epoch, **parts) for fold in range(num_folds)
-        ]
-        metrics = {
-            "cv": summary(folds) if folds else None,
-            "test": result(rng, skill - 0.03, num_epoch, **parts) if test else None,
-        }
-        (workdir / "metrics.json").write_text(json.dumps(metrics))
+        found = {}
+        for name in names:
+            last = evaluation(rng, skill - 0.03 * (name == "test"), **parts) | {"epoch": num_epoch}
+            found[name] = [last] * num_epoch
+        (workdir / "metrics.json").write_text(json.dumps(metrics.summarize(found, CLASSES)))
     (workdir / "run.json").write_text(json.dumps(run_info(names, data_digest, fold_seed, records)))
     return workdir
 

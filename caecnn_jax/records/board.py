@@ -15,6 +15,7 @@ from tensorboardX import record_writer, summary
 from tensorboardX.proto import event_pb2
 
 from caecnn_jax.records import workdir
+from caecnn_jax.results import metrics
 
 MOST_CLASSES = 30  # that have curves of precision and recall too, beside those of F1
 # A projector's points, coordinates, and pixels of a point's picture: what can be told apart.
@@ -68,8 +69,12 @@ class Board:
             f"{part}/{name}": value
             for part in ("train", "valid")
             for name, value in record[part].items()
-            if value is not None
+            if value is not None and name not in metrics.GROUPS
         }
+        for group in metrics.GROUPS:
+            for name, value in (record["valid"].get(group) or {}).items():
+                if value is not None:
+                    scalars[f"valid/accuracy/{name}"] = value
         scalars["train/images_per_second"] = record["images_per_second"]
         table = table or {}
         measures = ("precision", "recall", "f1") if len(table) <= MOST_CLASSES else ("f1",)

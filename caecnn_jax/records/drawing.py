@@ -49,6 +49,7 @@ def _load():
 matplotlib = _load()
 Figure = matplotlib.figure.Figure
 MaxNLocator = matplotlib.ticker.MaxNLocator
+PercentFormatter = matplotlib.ticker.PercentFormatter
 FONT = pathlib.Path(matplotlib.get_data_path(), "fonts", "ttf", "DejaVuSans.ttf")
 
 # Okabe and Ito's colours, which stay apart for colour-blind readers, and neutral greys. In SVG

@@ -15,6 +15,7 @@ from PIL import Image, ImageDraw, ImageFont
 from caecnn_jax.records import drawing
 from caecnn_jax.records.drawing import COLORS, SERIES
 from caecnn_jax.results import metrics
+from caecnn_jax.results.calibration import Reliability
 
 USUAL, RARE = SERIES[0], SERIES[1]
 MOST_CLASSES = 30  # that a chart names one by one
@@ -87,6 +88,11 @@ def confusion_matrix(matrix: np.ndarray, class_names: Sequence[str]) -> bytes:
     return png(draw_confusion_matrix(matrix, class_names))
 
 
+def reliability(diagram: Reliability) -> bytes:
+    """PNG of a reliability diagram."""
+    return png(draw_reliability(diagram))
+
+
 def learning_curves(records: Sequence[Record], class_names: Sequence[str] | None = None) -> bytes:
     """PNG of one run's learning curves from its history records.
 
@@ -136,6 +142,43 @@ def _write_counts(axes, matrix: np.ndarray, share: np.ndarray, totals: np.ndarra
         place = (len(totals) + 0.15, row + 0.5)
         axes.text(*place, f"{total:,.0f}", color=COLORS["muted"], va="center", size=7)
     axes.text(len(totals) + 0.15, -0.15, "images", color=COLORS["muted"], size=7)
+
+
+@drawing.settings()
+def draw_reliability(diagram: Reliability) -> drawing.Figure:
+    """Accuracy by confidence, a bar a bin, over each bin's share of the images.
+
+    The second colour reaches from the bin's accuracy to its mean confidence: that gap, weighted by
+    the shares, is the calibration error. Where there is none the probabilities can be believed.
+    """
+    images = np.asarray(diagram["images"], float)
+    width = 1 / len(images)
+    centers = (np.arange(len(images)) + 0.5) * width
+    figure = drawing.Figure(figsize=(WIDTH, 0.95 * WIDTH), layout="constrained")
+    bars, shares = figure.subplots(2, sharex=True, height_ratios=(3, 1))
+    held = [place for place, count in enumerate(images) if count]
+    accuracy, confidence = (
+        np.array([diagram[name][place] for place in held], float)
+        for name in ("accuracy", "confidence")
+    )
+    bars.bar(centers[held], accuracy, 0.92 * width, color=USUAL, label="accuracy")
+    bars.bar(
+        centers[held],
+        confidence - accuracy,
+        0.92 * width,
+        bottom=accuracy,
+        color=RARE,
+        alpha=0.35,
+        label="gap to confidence",
+    )
+    bars.plot((0, 1), (0, 1), "--", color=COLORS["muted"], linewidth=1)
+    error = float((images[held] * np.abs(accuracy - confidence)).sum() / max(images.sum(), 1))
+    bars.set(ylim=(0, 1), ylabel="accuracy", title=f"Calibration error {error:.4f}")
+    bars.legend(loc="upper left")
+    shares.bar(centers, images / max(images.sum(), 1), 0.92 * width, color=COLORS["muted"])
+    shares.set(xlim=(0, 1), xlabel="confidence", ylabel="images")
+    shares.yaxis.set_major_formatter(drawing.PercentFormatter(1, decimals=0))
+    return figure
 
 
 @drawing.settings()

@@ -20,7 +20,7 @@ from caecnn_jax.data import dataset, sampling
 from caecnn_jax.records import board, checkpoints, workdir
 from caecnn_jax.results import metrics
 
-FINAL_PICTURES = ("learning_curves", "confusion_matrix")
+FINAL_PICTURES = ("learning_curves", "confusion_matrix", "reliability")
 CODES_PER_CLASS = 20  # shown in TensorBoard's projector
 
 # From images uint8 [N, H, W, C] to codes float [N, h, w, c] and reconstructions like the images.
@@ -66,11 +66,16 @@ class Journal:
         return self._counts(self.split.expanded)
 
     @property
+    def train_counts(self) -> np.ndarray:
+        """The training images of each class, each counted once, int32 [K]."""
+        return self._counts(self.split.train)
+
+    @property
     def members_by_class(self) -> tuple[np.ndarray, np.ndarray]:
         """The training images, each once, int32 [n], class after class, and how many each has."""
         train = self.split.train
         in_turn = np.argsort(self._data.labels[train], kind="stable")
-        return train[in_turn].astype(np.int32), self._counts(train)
+        return train[in_turn].astype(np.int32), self.train_counts
 
     def _counts(self, indices: np.ndarray) -> np.ndarray:
         labels = self._data.labels[indices]
@@ -114,6 +119,7 @@ class Journal:
         the record is only taken in.
         """
         self.records.append(record)
+        self._forget_correctness()
         self.step, self.losses, self.arrays = 0, {}, None
         if self._board is None:
             return
@@ -127,13 +133,23 @@ class Journal:
     def _clean_up(self, keep: int) -> None:
         """Removes the checkpoints that are no longer of use; a kill may have come before it."""
         if self.records:
-            epoch = self.records[-1]["epoch"]
-            best = metrics.best_epoch(self.records, self._selection_metric)
-            assert best is not None  # there is a record
-            kept = {*range(epoch - keep + 1, epoch + 1), self.records[best]["epoch"]}
+            epoch, best = self.records[-1]["epoch"], self._best_record()["epoch"]
+            kept = {*range(epoch - keep + 1, epoch + 1), best}
             self._epochs.keep_only(kept)
         if not self.step:
             self._interrupted.keep_only(set())
+
+    def _best_record(self) -> dict[str, Any]:
+        best = metrics.best_epoch(self.records, self._selection_metric)
+        assert best is not None  # there is a record
+        return self.records[best]
+
+    def _forget_correctness(self) -> None:
+        """Keeps what is known of each image of the last and the best epoch alone."""
+        kept = self.records[-1], self._best_record()
+        for record in self.records:
+            if not any(record is one for one in kept):
+                record["correct"] = None
 
     def save_partial(self, step: int, losses: dict[str, list], arrays: Mapping[str, Any]) -> None:
         """Saves an epoch that was cut short after `step` training steps, as `save` does."""
@@ -195,33 +211,37 @@ class Journal:
         if self._board is None:
             return
         result: Any = metrics.run_result(
-            self.records, self._data.class_names, None, self._selection_metric
+            self.records, self._data.class_names, self._selection_metric
         )
         names = ("accuracy", "macro_f1", "loss_cae", "loss_cnn")
         figures = {name: result[name] for name in names if result[name] is not None}
         self._board.settings(config, figures, result["epochs"])
-        if result["confusion_matrix"]:
-            self._board.picture("confusion_matrix", _pixels(self._confusion()), result["epochs"])
+        for name, png in self._judged():
+            self._board.picture(name, _pixels(png), result["epochs"])
 
     def is_complete(self) -> bool:
         """Whether an ended run's last files are there."""
         return (self.pictures / f"{FINAL_PICTURES[0]}.png").exists()
 
     def finish(self) -> None:
-        """Draws the last confusion matrix and then the learning curves, the run's last file."""
+        """Draws what the last evaluation came to, then the learning curves, the run's last file."""
         from caecnn_jax.records import figures  # matplotlib takes a second to import
 
-        if self.records[-1]["confusion_matrix"]:
-            self._picture("confusion_matrix", self._confusion())
+        for name, png in self._judged():
+            self._picture(name, png)
         curves = figures.learning_curves(self.records, self._data.class_names)
         self._picture("learning_curves", curves)
 
-    def _confusion(self) -> bytes:
-        """PNG of the last epoch's confusion matrix."""
+    def _judged(self) -> Iterator[tuple[str, bytes]]:
+        """PNG of the last epoch's confusion matrix and reliability diagram, where there are any."""
         from caecnn_jax.records import figures  # matplotlib takes a second to import
 
-        matrix = np.asarray(self.records[-1]["confusion_matrix"])
-        return figures.confusion_matrix(matrix, self._data.class_names)
+        last = self.records[-1]
+        if last["confusion_matrix"]:
+            matrix = np.asarray(last["confusion_matrix"])
+            yield "confusion_matrix", figures.confusion_matrix(matrix, self._data.class_names)
+        if last["reliability"]:
+            yield "reliability", figures.reliability(last["reliability"])
 
     def _picture(self, name: str, png: bytes, epoch: int | None = None) -> None:
         """Writes a PNG file; with an epoch, which its name then ends with, on the board too."""

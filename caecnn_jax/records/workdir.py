@@ -114,8 +114,8 @@ def read_format(workdir: epath.Path) -> int:
 
 
 def write_history(workdir: epath.Path, records: list[dict]) -> None:
-    """Writes history.jsonl anew: a line a record, without confusion matrix and reliability."""
-    left_out = {"confusion_matrix", "reliability"}
+    """Writes history.jsonl anew: a line a record, without what metrics.json has of the last."""
+    left_out = {"confusion_matrix", "reliability", "correct"}
     lines = [
         json.dumps({name: item for name, item in record.items() if name not in left_out})
         for record in records

@@ -16,7 +16,7 @@ from etils import epath
 from caecnn_jax.records import about, figures, runs
 from caecnn_jax.records import workdir as workdir_lib
 from caecnn_jax.reports import charts, report
-from caecnn_jax.results import statistics
+from caecnn_jax.results import metrics, statistics
 
 CONFIDENCE = 0.95
 SCORES = ("accuracy", "macro_f1")
@@ -200,7 +200,8 @@ def differences(entry: Entry, baseline: Entry, part: str) -> dict[str, Any]:
     """Paired differences entry - baseline of accuracy, macro F1 and every class's F1.
 
     A pair has the same seed, and in cross-validation the same fold. The classes' p-values are
-    Holm's besides: of all classes together.
+    Holm's besides: of all classes together. Of one pair of test runs the images tell how sure the
+    difference in accuracy is.
     """
     pairs = [
         (run.results[name], result)
@@ -214,6 +215,8 @@ def differences(entry: Entry, baseline: Entry, part: str) -> dict[str, Any]:
         key: paired_difference([mine[key] - theirs[key] for mine, theirs in pairs], ratio)
         for key in SCORES
     }
+    if part == "test" and len(pairs) == 1:
+        by_score["accuracy"] |= on_the_same_images(*pairs[0])
     tables = [(_f1(mine), _f1(theirs)) for mine, theirs in pairs]
     by_class = {
         name: paired_difference([mine[name] - theirs[name] for mine, theirs in tables], ratio)
@@ -224,6 +227,26 @@ def differences(entry: Entry, baseline: Entry, part: str) -> dict[str, Any]:
         for value, p_value in zip(by_class.values(), adjusted, strict=True):
             value["p_holm"] = p_value
     return by_score | {"f1": by_class}
+
+
+def on_the_same_images(mine: runs.Result, theirs: runs.Result) -> dict[str, Any]:
+    """What the images say of one difference in accuracy; {} unless both say which are right.
+
+    "low" and "high" of the bootstrap, "p" of McNemar's exact test, and how many images just one of
+    the two gets right.
+    """
+    right, theirs_right = metrics.correctness(mine), metrics.correctness(theirs)
+    if right is None or theirs_right is None:
+        return {}
+    gains = right.astype(int) - theirs_right
+    _, low, high = statistics.bootstrap_interval(gains, CONFIDENCE)
+    return {
+        "low": low,
+        "high": high,
+        "p": statistics.mcnemar_exact(right, theirs_right),
+        "only_this_right": int((gains > 0).sum()),
+        "only_baseline_right": int((gains < 0).sum()),
+    }
 
 
 def _f1(result: runs.Result) -> dict[str, float]:

@@ -16,10 +16,28 @@ from PIL import Image
 from caecnn_jax import config as config_lib
 from caecnn_jax.records import figures, runs
 from caecnn_jax.records import workdir as workdir_lib
-from caecnn_jax.results import metrics
+from caecnn_jax.results import calibration, metrics
 
 NUM_RECONSTRUCTIONS = 6  # epochs shown; all are in the folder images/
 HEADLINE = {"accuracy": "accuracy", "macro_f1": "macro F1", "loss_cae": "reconstruction loss"}
+MORE = {
+    "balanced_accuracy": "balanced accuracy",
+    "g_mean": "G-mean of recalls",
+    "nll": "negative log-likelihood",
+    "calibration_error": "calibration error",
+}
+GROUPS = {
+    "shots": {
+        "many": "accuracy, more than 100 training images",
+        "medium": "accuracy, 20 to 100 training images",
+        "few": "accuracy, under 20 training images",
+    },
+    "thirds": {
+        "head": "accuracy, largest third of the classes",
+        "middle": "accuracy, middle third",
+        "tail": "accuracy, smallest third",
+    },
+}
 ReportError = runs.ReportError
 
 
@@ -53,6 +71,11 @@ def page(run: runs.Run) -> dict[str, Any]:
         "per_class_bars": per_class_bars(run),
         "curves": curves,
         "matrices": matrices,
+        "figures": figure_rows(run),
+        "reliability": {
+            part: figures.svg(figures.draw_reliability(diagram), f"Reliability diagram, {part}")
+            for part, diagram in reliability_diagrams(run).items()
+        },
         "pictures": reconstructions(run),
         "count_groups": count_groups(run.info.get("class_counts") or {}),
         "environment": run.info.get("environment") or {},
@@ -130,6 +153,38 @@ def confusion_matrices(run: runs.Run) -> dict[str, np.ndarray]:
             part = "test set" if name == "test" else "validation, all folds"
             sums[part] = sums.get(part, 0) + np.asarray(result["confusion_matrix"])
     return sums
+
+
+def figure_rows(run: runs.Run) -> list[dict[str, Any]]:
+    """Rows of balanced figures, groups of classes and calibration, where the run has them.
+
+    Each is {"label", "cv", "std", "test"}, None where there is no such part.
+    """
+    parts = {"cv": run.cv and run.cv["mean"], "std": run.cv and run.cv["std"], "test": run.test}
+    columns = {part: _more_figures(result or {}) for part, result in parts.items()}
+    return [
+        {"label": label, **{part: columns[part].get(label) for part in columns}}
+        for label in dict.fromkeys([*columns["cv"], *columns["test"]])
+    ]
+
+
+def _more_figures(result: Mapping[str, Any]) -> dict[str, float]:
+    """What a result has beside the headline, by label; runs of format 1 have none."""
+    found = {label: result.get(name) for name, label in MORE.items()}
+    for group, labels in GROUPS.items():
+        values = result.get(group) or {}
+        found |= {label: values.get(name) for name, label in labels.items()}
+    return {label: value for label, value in found.items() if value is not None}
+
+
+def reliability_diagrams(run: runs.Run) -> dict[str, calibration.Reliability]:
+    """The reliability diagram of all folds' validation images, and the test set's."""
+    held: dict[str, list] = {}
+    for name, result in run.results.items():
+        if result.get("reliability"):
+            part = "test set" if name == "test" else "validation, all folds"
+            held.setdefault(part, []).append(result["reliability"])
+    return {part: calibration.pooled(diagrams) for part, diagrams in held.items()}
 
 
 def reconstructions(run: runs.Run) -> dict[str, Any] | None:

@@ -3,7 +3,8 @@
 N: images; K: classes; bins: intervals of equal width of the greatest probability, the confidence.
 """
 
-from typing import TypedDict
+from collections.abc import Sequence
+from typing import Literal, TypedDict
 
 import numpy as np
 
@@ -34,6 +35,21 @@ def reliability(images: np.ndarray, confidence: np.ndarray, correct: np.ndarray)
         "confidence": means(confidence),
         "accuracy": means(correct),
     }
+
+
+def pooled(diagrams: Sequence[Reliability]) -> Reliability:
+    """The diagram of all the images of these diagrams, of as many bins each."""
+
+    def summed(name: Literal["confidence", "accuracy"]) -> np.ndarray:
+        return np.sum([np.multiply(one["images"], _zeros(one[name])) for one in diagrams], axis=0)
+
+    images = np.sum([one["images"] for one in diagrams], axis=0)
+    return reliability(images, summed("confidence"), summed("accuracy"))
+
+
+def _zeros(means: Sequence[float | None]) -> np.ndarray:
+    """The means, 0 in empty bins."""
+    return np.array([mean or 0.0 for mean in means])
 
 
 def fit_temperature(logits: np.ndarray, labels: np.ndarray) -> float:

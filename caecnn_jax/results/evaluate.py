@@ -139,11 +139,9 @@ def evaluate(
     else:
         indices = _of_others(data, description, workdir, split)
         name += f"-on-{pathlib.PurePath(data.name).name}"
-    result = metrics.result(
-        _evaluation(config, description, data, variables, indices, made),
-        description.class_names,
-        about.train_counts(workdir, run),
-    )
+    counts = about.train_counts(workdir, run)
+    record = _evaluation(config, description, data, variables, indices, made, counts)
+    result = metrics.result(record, description.class_names)
     if not same:
         result["data"] = {
             "name": data.name,
@@ -304,6 +302,7 @@ def _evaluation(
     variables: dict[str, Any],
     indices: np.ndarray,
     correction: losses.PostHoc | None,
+    class_counts: Sequence[int] | None,
 ) -> dict[str, Any]:
     """The figures of the images at `indices`, as a record has them."""
     (mesh, *_) = devices.lanes(0).meshes
@@ -320,11 +319,11 @@ def _evaluation(
         loss=steps.make_recipe(config).loss,
         correction=correction,
     )
-    return metrics.evaluation(trainer.by_step(list(calls)))
+    return metrics.evaluation(trainer.by_step(list(calls)), class_counts)
 
 
 def write(folder: epath.Path, name: str, result: metrics.Result) -> None:
-    """Writes a result and the picture of its confusion matrix; raises WorkdirError."""
+    """Writes a result, its confusion matrix and reliability diagram; raises WorkdirError."""
     with workdir_lib.writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
     workdir_lib.write_json(folder / f"{name}.json", result)
@@ -335,3 +334,6 @@ def write(folder: epath.Path, name: str, result: metrics.Result) -> None:
         assert by_class is not None  # it follows from the matrix
         png = figures.confusion_matrix(matrix, list(by_class))
         workdir_lib.write_bytes(folder / f"{name}.png", png)
+        if result["reliability"]:
+            png = figures.reliability(result["reliability"])
+            workdir_lib.write_bytes(folder / f"{name}-reliability.png", png)

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+Counts = Sequence[int] | np.ndarray
 MANY, FEW = 100, 20  # training images: above MANY a class is many-shot, under FEW few-shot
 SHOTS, THIRDS = ("many", "medium", "few"), ("head", "middle", "tail")
 
@@ -18,7 +19,7 @@ def mean(recalls: np.ndarray) -> float | None:
     return float(present.mean()) if len(present) else None
 
 
-def shots(recalls: np.ndarray, class_counts: Sequence[int]) -> dict[str, float | None]:
+def shots(recalls: np.ndarray, class_counts: Counts) -> dict[str, float | None]:
     """Mean recall of the many, medium and few-shot classes; None where there is none.
 
     Classes with more than 100, 20 to 100 and under 20 training images: Liu et al. 2019,
@@ -29,7 +30,7 @@ def shots(recalls: np.ndarray, class_counts: Sequence[int]) -> dict[str, float |
     return {name: mean(recalls[which]) for name, which in zip(SHOTS, members, strict=True)}
 
 
-def thirds(recalls: np.ndarray, class_counts: Sequence[int]) -> dict[str, float | None]:
+def thirds(recalls: np.ndarray, class_counts: Counts) -> dict[str, float | None]:
     """Mean recall of head, middle and tail: the classes in the order of their training images.
 
     Head and tail have K // 3 classes each, of ten 3, 4 and 3, as MiSLAS groups CIFAR-10-LT's (Zhong

@@ -3,6 +3,7 @@
 K: classes. A confusion matrix is int [K, K], a row a true class, a column a predicted one.
 """
 
+import base64
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NotRequired, TypedDict
 
@@ -13,6 +14,7 @@ from caecnn_jax.results import calibration, groups
 LOSSES = ("loss_cae", "loss_cnn")
 # What a record's "valid" and a result hold as plain numbers, in the order of tables.
 FIGURES = ("accuracy", "balanced_accuracy", "macro_f1", "g_mean", *LOSSES, "calibration_error")
+GROUPS = ("shots", "thirds")  # of classes, by their training images
 SELECTION_METRICS = ("accuracy", "balanced_accuracy", "macro_f1")
 
 Confusion = np.ndarray | list[list[int]]
@@ -36,10 +38,12 @@ class Valid(Losses):
     macro_f1: float | None
     g_mean: float | None
     calibration_error: float | None
+    shots: dict[str, float | None] | None  # many, medium, few: mean recall of those classes
+    thirds: dict[str, float | None] | None  # head, middle, tail
 
 
 class Record(TypedDict):
-    """An epoch: a line of history.jsonl, which leaves out the last two."""
+    """An epoch: a line of history.jsonl, which leaves out the last three."""
 
     run: str  # "fold_1", ... or "test"
     epoch: int
@@ -50,16 +54,16 @@ class Record(TypedDict):
     images_per_second: float
     confusion_matrix: list[list[int]] | None
     reliability: calibration.Reliability | None
+    correct: str | None  # `packed`; of the last and the best epoch
 
 
 class Result(Valid):
     """What one run, or one evaluation of it, came to."""
 
     nll: float | None  # loss_cnn by the field's name
-    shots: dict[str, float | None] | None  # many, medium, few: mean recall of those classes
-    thirds: dict[str, float | None] | None  # head, middle, tail
     confusion_matrix: list[list[int]] | None
     reliability: calibration.Reliability | None
+    correct: str | None  # `packed`: whether each image was predicted right, in the split's order
     per_class: dict[str, dict[str, float]] | None
     data: NotRequired[dict[str, str]]  # which, where not the run's own: name, digest, trained_on
     post_hoc: NotRequired[dict[str, float]]  # tau and temperature, where there were any
@@ -161,35 +165,65 @@ def mean_losses(by_step: Mapping[str, Sequence | np.ndarray]) -> Losses:
     return {"loss_cae": mean("loss_cae"), "loss_cnn": mean("loss_cnn")}
 
 
-def evaluation(by_step: Mapping[str, np.ndarray]) -> dict:
-    """A record's {"valid", "confusion_matrix", "reliability"} from an evaluation's sums by step.
+def packed(correct: np.ndarray) -> str:
+    """Whether each image was predicted right, bool [N], as text: a bit an image, in base64."""
+    return base64.b64encode(np.packbits(correct).tobytes()).decode()
 
-    They are [steps, ...]: "images", "loss_cae" and "loss_cnn" (batch means), "confusion", and those
-    of `losses.calibration_sums`; those of a part that did not run are not there.
+
+def correctness(result: Mapping[str, Any]) -> np.ndarray | None:
+    """Whether each image of a result was predicted right, bool [N], in the order of its split.
+
+    None where there was no CNN, or an earlier version wrote the result.
     """
-    valid: dict[str, Any] = dict.fromkeys(FIGURES) | mean_losses(by_step)
+    if not result.get("correct"):
+        return None
+    bits = np.frombuffer(base64.b64decode(result["correct"]), np.uint8)
+    return np.unpackbits(bits, count=int(np.sum(result["confusion_matrix"]))).astype(bool)
+
+
+def evaluation(
+    by_step: Mapping[str, np.ndarray], class_counts: groups.Counts | None = None
+) -> dict:
+    """A record's "valid" and what follows it, from what `epochs.evaluate` yields by step.
+
+    That is [steps, ...]: "images", "loss_cae" and "loss_cnn" (batch means), "confusion", "correct"
+    with its "mask", and the sums of `losses.calibration_sums`; what belongs to a part that did not
+    run is not there. `class_counts` [K]: the training images of each class, without which there
+    are no "shots" and no "thirds".
+    """
+    valid: dict[str, Any] = dict.fromkeys((*FIGURES, *GROUPS)) | mean_losses(by_step)
+    record: dict[str, Any] = dict.fromkeys(("confusion_matrix", "reliability", "correct"))
+    record["valid"] = valid
     if "confusion" not in by_step:
-        return {"valid": valid, "confusion_matrix": None, "reliability": None}
+        return record
     confusion, diagram = by_step["confusion"].sum(axis=0), None
     if "bin_images" in by_step:
         names = ("bin_images", "bin_confidence", "bin_correct")
         bins: list[Any] = [np.sum(by_step[name], axis=0, dtype=np.float64) for name in names]
         valid["calibration_error"] = calibration.error_from_bins(*bins)
         diagram = calibration.reliability(*bins)
-    return {
-        "valid": valid | of_confusion(confusion),
-        "confusion_matrix": confusion.tolist(),
-        "reliability": diagram,
-    }
+    valid |= of_confusion(confusion, class_counts)
+    if "correct" in by_step:
+        record["correct"] = packed(by_step["correct"][by_step["mask"]])
+    return record | {"confusion_matrix": confusion.tolist(), "reliability": diagram}
 
 
-def of_confusion(confusion: np.ndarray) -> dict[str, float]:
-    """The figures that follow from a confusion matrix alone."""
-    return {
+def of_confusion(
+    confusion: np.ndarray, class_counts: groups.Counts | None = None
+) -> dict[str, Any]:
+    """The figures that follow from a confusion matrix; with `class_counts` those of groups too."""
+    figures = {
         "accuracy": accuracy(confusion),
         "balanced_accuracy": balanced_accuracy(confusion),
         "macro_f1": macro_f1(per_class(confusion, [str(label) for label in range(len(confusion))])),
         "g_mean": g_mean(confusion),
+    }
+    if class_counts is None:
+        return figures
+    found = recalls(confusion)
+    return figures | {
+        "shots": groups.shots(found, class_counts),
+        "thirds": groups.thirds(found, class_counts),
     }
 
 
@@ -210,26 +244,16 @@ def best_epoch(
     return min(range(len(losses)), key=lambda index: losses[index], default=None)
 
 
-def result(
-    record: Mapping, class_names: Sequence[str], class_counts: Sequence[int] | None = None
-) -> Result:
-    """One evaluation's figures from its record {"valid", "confusion_matrix", "reliability"}.
-
-    `class_counts` [K]: the training images of each class, without which there are no "shots" and no
-    "thirds".
-    """
+def result(record: Mapping, class_names: Sequence[str]) -> Result:
+    """One evaluation's figures, from its record as `evaluation` makes it."""
     confusion = record["confusion_matrix"]
-    shots = thirds = None
-    if confusion is not None and class_counts is not None:
-        found = recalls(confusion)
-        shots, thirds = groups.shots(found, class_counts), groups.thirds(found, class_counts)
     of_record: Any = {
-        **{name: record["valid"][name] for name in FIGURES},
+        **dict.fromkeys(GROUPS),  # a record of an earlier version has none
+        **record["valid"],
         "nll": record["valid"]["loss_cnn"],
-        "shots": shots,
-        "thirds": thirds,
         "confusion_matrix": confusion,
         "reliability": record["reliability"],
+        "correct": record.get("correct"),
         "per_class": None if confusion is None else per_class(confusion, class_names),
     }
     return of_record
@@ -238,7 +262,6 @@ def result(
 def run_result(
     records: Sequence[Record],
     class_names: Sequence[str],
-    class_counts: Sequence[int] | None = None,
     selection_metric: str = "accuracy",
 ) -> RunResult:
     """A run's figures: its last epoch's, as the reference reports, and "best", the best epoch's."""
@@ -246,28 +269,24 @@ def run_result(
     assert index is not None  # a run has a record
     best = records[index]
     return {
-        **result(records[-1], class_names, class_counts),
+        **result(records[-1], class_names),
         "epochs": len(records),
         "best_epoch": best["epoch"],
-        "best": {**result(best, class_names, class_counts), "epoch": best["epoch"]},
+        "best": {**result(best, class_names), "epoch": best["epoch"]},
     }
 
 
 def summarize(
     records: Mapping[str, Sequence[Record]],
     class_names: Sequence[str],
-    class_counts: Mapping[str, Sequence[int]] | None = None,
     selection_metric: str = "accuracy",
 ) -> dict:
     """What metrics.json holds, from every run's records by its name: fold_1, ..., test.
 
     {"cv": {"folds", "mean", "std"} (the sample standard deviation) or None, "test": or None}.
-    `class_counts` are each run's, by its name.
     """
-    counts = class_counts or {}
     results = {
-        run: run_result(of_run, class_names, counts.get(run), selection_metric)
-        for run, of_run in records.items()
+        run: run_result(of_run, class_names, selection_metric) for run, of_run in records.items()
     }
     folds: list[dict[str, Any]] = [
         {"fold": int(name.removeprefix("fold_")), **result}
@@ -290,7 +309,7 @@ def _over(folds: Sequence[Mapping[str, Any]], statistic: Callable) -> dict:
         return {name: float(statistic(v)) if v else None for name, v in values.items()}
 
     figures: dict[str, Any] = each(folds, (*FIGURES, "nll"))
-    for group, names in (("shots", groups.SHOTS), ("thirds", groups.THIRDS)):
+    for group, names in zip(GROUPS, (groups.SHOTS, groups.THIRDS), strict=True):
         rows = [fold[group] for fold in folds if fold[group] is not None]
         figures[group] = each(rows, names) if rows else None
     tables = [fold["per_class"] for fold in folds if fold["per_class"] is not None]

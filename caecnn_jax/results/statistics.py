@@ -83,7 +83,9 @@ def holm(p_values: Sequence[float]) -> list[float]:
     return adjusted.tolist()
 
 
-def mcnemar_exact(correct_a: Sequence[bool], correct_b: Sequence[bool]) -> float:
+def mcnemar_exact(
+    correct_a: Sequence[bool] | np.ndarray, correct_b: Sequence[bool] | np.ndarray
+) -> float:
     """The exact two-sided p-value that two classifiers are right equally often; bool [N] each.
 
     McNemar 1947, "Note on the sampling error of the difference between correlated proportions": of
@@ -98,7 +100,11 @@ def mcnemar_exact(correct_a: Sequence[bool], correct_b: Sequence[bool]) -> float
 
 
 def bootstrap_interval(
-    values: Sequence[float], confidence: float = 0.95, *, resamples: int = RESAMPLES, seed: int = 0
+    values: Sequence[float] | np.ndarray,
+    confidence: float = 0.95,
+    *,
+    resamples: int = RESAMPLES,
+    seed: int = 0,
 ) -> Interval:
     """The mean over images with its percentile bootstrap interval: Efron 1979, "Bootstrap methods".
 

@@ -65,7 +65,7 @@ def summary_sentence(summary: Mapping) -> str:
 def _figures(result: Mapping) -> dict[str, float]:
     """What a result has of figures, by name, and by group and name."""
     figures = {name: result[name] for name in metrics.FIGURES}
-    for group in ("shots", "thirds"):
+    for group in metrics.GROUPS:
         figures |= {f"accuracy {name}": value for name, value in (result[group] or {}).items()}
     return {name: value for name, value in figures.items() if value is not None}
 

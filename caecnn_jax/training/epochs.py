@@ -197,6 +197,8 @@ def _eval_chunk(model, variables, data, order, mask, *, joint, pipeline, loss, c
         metrics = _present(steps.losses(outputs, batch, valid), model, joint)
         if outputs.logits is not None:
             metrics["confusion"] = _confusion(outputs.logits, batch["label"], valid)
+            correct = outputs.logits.argmax(axis=-1) == batch["label"]
+            metrics |= {"correct": correct, "mask": valid}
             metrics |= losses.calibration_sums(outputs.logits, batch["label"], valid)
         return None, metrics | {"images": valid.sum()}
 
@@ -223,8 +225,9 @@ def eval_chunk(
     """Evaluates T steps; `joint=False` leaves the CNN out. `loss` is the one that it trained on.
 
     The metrics are those of `train_chunk` and, of the CNN, "confusion" int32 [T, K, K], a row a
-    true class, and those of `losses.calibration_sums`. Whatever was trained, "loss_cnn" is the mean
-    cross-entropy here, the negative log-likelihood (NLL).
+    true class, "correct" and its "mask" bool [T, B], and those of `losses.calibration_sums`.
+    Whatever was trained, "loss_cnn" is the mean cross-entropy here, the negative log-likelihood
+    (NLL).
     """
     static = {"joint": joint, "pipeline": pipeline, "loss": loss, "correction": correction}
     compiled = _compiled(_eval_chunk, ("model", *static))

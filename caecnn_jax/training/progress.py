@@ -17,6 +17,7 @@ from etils import epath
 from caecnn_jax import logs
 from caecnn_jax.records import workdir
 from caecnn_jax.records.journal import Journal
+from caecnn_jax.results import metrics
 from caecnn_jax.training import early_stopping
 
 # Where what is logged goes to a file or a pipe, as on a cluster: train.log has every line.
@@ -112,8 +113,8 @@ class Progress:
             return {}
         figures = {
             name: f"{value:.4f}"
-            for name, value in journal.records[-1]["valid"].items()
-            if value is not None
+            for name in metrics.FIGURES
+            if (value := journal.records[-1]["valid"][name]) is not None
         }
         return figures | {"left": as_time(self._seconds_left())}
 

@@ -264,8 +264,7 @@ def _write_end(
 ) -> dict:
     """Writes what the runs came to; returns what metrics.json holds."""
     records: dict[str, Any] = {journal.split.name: journal.records for journal in journals}
-    counts = {run: list(described["class_counts"][run]["train"].values()) for run in records}
-    summary = metrics.summarize(records, described["class_names"], counts, selection_metric)
+    summary = metrics.summarize(records, described["class_names"], selection_metric)
     described["seconds"] = sum(r["seconds"] for of_run in records.values() for r in of_run)
     if devices.is_writer():
         workdir_lib.write_json(folder / "run.json", described)

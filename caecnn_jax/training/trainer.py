@@ -198,7 +198,7 @@ class Trainer:
             "epoch": dispatched.epoch,
             "phase": "joint" if dispatched.joint else "warmup",
             "train": metrics.mean_losses(train),
-            **metrics.evaluation(valid),
+            **metrics.evaluation(valid, self._journal.train_counts),
             "seconds": self._ready - began,
             "images_per_second": images / max(trained - began, 1e-9),
         }

@@ -1,3 +1,4 @@
+import html
 import json
 import math
 import re
@@ -8,7 +9,7 @@ import synthetic_runs
 from scipy import stats
 
 from caecnn_jax.reports import charts, compare, report
-from caecnn_jax.results import statistics
+from caecnn_jax.results import metrics, statistics
 
 
 @pytest.fixture(scope="module")
@@ -69,8 +70,37 @@ def test_a_constant_difference_has_an_interval_without_width():
     assert got["low"] == got["mean"] == got["high"] == 0.5
 
 
-def test_runs_with_only_a_test_are_compared_without_interval(tmp_path):
+def test_one_test_run_each_is_compared_image_by_image(tmp_path):
+    folders = [
+        variant(tmp_path, name, num_folds=0, skill=skill)
+        for name, skill in (("a", 0.7), ("b", 0.73))
+    ]
+    words = synthetic_runs.text_of(compare.write(folders, tmp_path))
+    result = json.loads((tmp_path / "comparison.json").read_text())
+    got = result["runs"]["b"]["difference"]["test"]["accuracy"]
+    b, a = (
+        metrics.correctness(json.loads((folder / "metrics.json").read_text())["test"])
+        for folder in folders[::-1]
+    )
+    assert got["mean"] == pytest.approx(b.mean() - a.mean())
+    assert (got["only_this_right"], got["only_baseline_right"]) == ((b & ~a).sum(), (a & ~b).sum())
+    assert got["p"] == statistics.mcnemar_exact(b, a)
+    # The bootstrap's interval against the normal one of as many images.
+    spread = 1.96 * np.std(b.astype(int) - a) / math.sqrt(len(a))
+    assert (got["low"], got["high"]) == pytest.approx(
+        (got["mean"] - spread, got["mean"] + spread), abs=1e-3
+    )
+    assert "McNemar" in words and "no interval" not in words
+    assert f"p {html.escape(report.p_value(got['p']))}" in words
+    assert result["runs"]["b"]["difference"]["test"]["macro_f1"]["low"] is None
+
+
+def test_test_runs_of_earlier_versions_are_compared_without_interval(tmp_path):
     folders = [variant(tmp_path, name, num_folds=0) for name in ("a", "b")]
+    for folder in folders:
+        content = json.loads((folder / "metrics.json").read_text())
+        del content["test"]["correct"]
+        (folder / "metrics.json").write_text(json.dumps(content))
     page = compare.write([*folders], tmp_path)
     result = json.loads((tmp_path / "comparison.json").read_text())
     assert result["parts"] == ["test"]

@@ -23,6 +23,12 @@ def test_report_leads_with_mean_and_deviation_and_test(finished):
     for key in ("accuracy", "macro_f1", "loss_cae"):
         assert f"{cv['mean'][key]:.4f} ± {cv['std'][key]:.4f}" in page
         assert f"{test[key]:.4f}" in page
+    for label, key in report.MORE.items():
+        assert f"{cv['mean'][label]:.4f} ± {cv['std'][label]:.4f} {test[label]:.4f}" in page, key
+    tail = f"{cv['mean']['thirds']['tail']:.4f} ± {cv['std']['thirds']['tail']:.4f}"
+    assert f"smallest third {tail} {test['thirds']['tail']:.4f}" in page
+    assert "20 training images" not in page.replace("100 training", "")  # no class is that small
+    assert "Reliability: validation, all folds" in page and "Reliability: test set" in page
     for name in synthetic_runs.CLASSES:
         scores = cv["mean"]["per_class"][name], cv["std"]["per_class"][name]
         assert "{:.3f} ± {:.3f}".format(*(score["f1"] for score in scores)) in page
@@ -153,7 +159,7 @@ def test_report_fits_a_browser_window(finished, tmp_path, width):
     }"""
     seen = synthetic_runs.in_browser(report.write(finished), width, tmp_path, script)
     assert seen["overflow"] == 0 and seen["broken"] == 0
-    assert len(seen["charts"]) == 9 and min(seen["charts"]) > 280
+    assert len(seen["charts"]) == 11 and min(seen["charts"]) > 280
 
 
 def test_a_folder_whose_name_is_a_pattern_shows_its_pictures(finished, tmp_path):

@@ -86,12 +86,14 @@ def test_seven_images_in_batches_of_four_evaluate_as_one_batch_of_seven():
 
 def test_an_evaluation_without_the_cnn_has_no_accuracy():
     record = metrics.evaluation({"loss_cae": [0.5], "images": [3]})
-    assert record["valid"] == dict.fromkeys(metrics.FIGURES) | {"loss_cae": 0.5}
-    assert record["confusion_matrix"] is None and record["reliability"] is None
+    assert record.pop("valid") == dict.fromkeys((*metrics.FIGURES, *metrics.GROUPS)) | {
+        "loss_cae": 0.5
+    }
+    assert record == dict.fromkeys(("confusion_matrix", "reliability", "correct"))
 
 
-def make_record(epoch, accuracy=None, loss_cae=None, confusion=None):
-    figures = metrics.of_confusion(np.asarray(confusion)) if confusion else {}
+def make_record(epoch, accuracy=None, loss_cae=None, confusion=None, counts=None):
+    figures = metrics.of_confusion(np.asarray(confusion), counts) if confusion else {}
     figures |= {"accuracy": accuracy, "loss_cae": loss_cae}
     return {
         "epoch": epoch,
@@ -123,7 +125,7 @@ def test_the_best_epoch_may_follow_another_figure():
         make_record(2, 0.8, None, [[6, 2], [0, 2]]),
     ]
     assert [metrics.best_epoch(records, name) for name in metrics.SELECTION_METRICS] == [0, 1, 1]
-    result = metrics.run_result(records[::-1], ("ant", "bee"), None, "balanced_accuracy")
+    result = metrics.run_result(records[::-1], ("ant", "bee"), "balanced_accuracy")
     assert (result["best_epoch"], result["best"]["balanced_accuracy"]) == (2, 0.875)
 
 
@@ -249,18 +251,37 @@ def test_an_evaluation_adds_up_its_calibration():
 
 
 def test_a_result_groups_the_classes_by_their_training_images():
-    record = make_record(1, 0.7, None, CONFUSION.tolist())
-    result = metrics.result(record, NAMES, (500, 90, 3))
+    result = metrics.result(make_record(1, 0.7, None, CONFUSION.tolist(), (500, 90, 3)), NAMES)
     assert result["shots"] == {"many": pytest.approx(4 / 6), "medium": 1.0, "few": 0.0}
     assert result["thirds"] == {"head": pytest.approx(4 / 6), "middle": 1.0, "tail": 0.0}
-    assert metrics.result(record, NAMES)["shots"] is None
+    assert metrics.result(make_record(1, 0.7, None, CONFUSION.tolist()), NAMES)["shots"] is None
 
 
 def test_the_folds_groups_are_averaged_where_they_exist():
     confusions = {"fold_1": [[4, 0], [2, 2]], "fold_2": [[4, 0], [4, 0]]}
-    records = {name: [make_record(1, 0.5, None, table)] for name, table in confusions.items()}
-    counts = dict.fromkeys(confusions, (300, 50))
-    mean = metrics.summarize(records, ("ant", "bee"), counts)["cv"]["mean"]
+    records = {
+        name: [make_record(1, 0.5, None, table, (300, 50))] for name, table in confusions.items()
+    }
+    mean = metrics.summarize(records, ("ant", "bee"))["cv"]["mean"]
     assert mean["shots"] == {"many": 1.0, "medium": 0.25, "few": None}
     assert mean["balanced_accuracy"] == pytest.approx((0.75 + 0.5) / 2)
-    assert metrics.summarize(records, ("ant", "bee"))["cv"]["mean"]["shots"] is None
+    assert summary_of("fold_1", "fold_2")["cv"]["mean"]["shots"] is None
+
+
+def test_correctness_is_a_bit_an_image():
+    correct = np.random.default_rng(0).random((3, 7)) < 0.6
+    mask = np.arange(7) < np.array([[7], [7], [5]])  # the last batch is short
+    confusion = np.zeros((3, 2, 2), int)
+    confusion[:, 0, 0], confusion[:, 0, 1] = (correct & mask).sum(1), (~correct & mask).sum(1)
+    by_step = {
+        "images": mask.sum(axis=1),
+        "confusion": confusion,
+        "correct": correct,
+        "mask": mask,
+    }
+    result = metrics.result(metrics.evaluation(by_step), ("ant", "bee"))
+    assert len(result["correct"]) == 4  # 19 bits in base64
+    np.testing.assert_array_equal(metrics.correctness(result), correct[mask])
+    assert metrics.correctness(result).mean() == pytest.approx(result["accuracy"])
+    assert metrics.correctness({"correct": None}) is None
+    assert metrics.correctness({}) is None  # of an earlier version

@@ -10,15 +10,18 @@ NAMES = ("ant", "bee", "cat")
 CONFUSION = [[4, 2, 0], [0, 3, 0], [1, 0, 0]]
 
 
-def result_of(confusion=None, counts=None, **figures):
-    made = metrics.of_confusion(np.asarray(confusion)) if confusion else {}
-    record = {
+def record_of(confusion=None, counts=None, **figures):
+    made = metrics.of_confusion(np.asarray(confusion), counts) if confusion else {}
+    return {
         "epoch": 1,
         "valid": dict.fromkeys(metrics.FIGURES) | made | figures,
         "confusion_matrix": confusion,
         "reliability": None,
     }
-    return metrics.run_result([record], NAMES, counts)
+
+
+def result_of(*args, **figures):
+    return metrics.run_result([record_of(*args, **figures)], NAMES)
 
 
 def test_the_text_table_shows_every_figure_and_class():
@@ -37,15 +40,9 @@ def test_the_text_table_of_an_autoencoder_is_its_loss():
 
 
 def test_the_summary_table_has_a_column_a_run():
-    record = {
-        "epoch": 1,
-        "valid": dict.fromkeys(metrics.FIGURES) | metrics.of_confusion(np.array(CONFUSION)),
-        "confusion_matrix": CONFUSION,
-        "reliability": None,
-    }
-    records = {"fold_1": [record], "fold_2": [record, record], "test": [record]}
-    counts = {"fold_1": (200, 50, 30), "fold_2": (200, 50, 10), "test": (200, 50, 30)}
-    lines = tables.summary_table(metrics.summarize(records, NAMES, counts)).splitlines()
+    medium, few = (record_of(CONFUSION, (200, 50, smallest)) for smallest in (30, 10))
+    records = {"fold_1": [medium], "fold_2": [few, few], "test": [medium]}
+    lines = tables.summary_table(metrics.summarize(records, NAMES)).splitlines()
     rows = {name: cells for name, *cells in (re.split(r" {2,}", line) for line in lines)}
     assert rows[""] == ["fold 1", "fold 2", "mean ± std", "test"]
     assert rows["epochs"] == ["1", "2", "1"]
