@@ -93,8 +93,8 @@ def ldam_logits(
     """Logits [B, K] whose true class has lost its margin, then all times `scale`.
 
     The margin of class c is `margin` n_c^(-1/4) / max n^(-1/4): Cao et al. 2019, "Learning
-    imbalanced datasets with label-distribution-aware margin loss", equation 13 and LDAMLoss in
-    losses.py of LDAM-DRW. The logits are the cosine head's, from -1 to 1. A class without images
+    imbalanced datasets with label-distribution-aware margin loss", and LDAMLoss in losses.py of
+    their LDAM-DRW. The logits are the cosine head's, from -1 to 1. A class without images
     has no margin.
     """
     logits = _wide(logits)
@@ -111,7 +111,7 @@ def class_weights(kind: str, class_counts: Counts, beta: float, *, dtype=jnp.flo
     "inverse": n / (K n_c), so that the images' mean weight is 1 (King and Zeng 2001, "Logistic
     regression in rare events data"; scikit-learn's class_weight="balanced").
     "effective": (1 - beta) / (1 - beta^n_c), scaled to the sum K (Cui et al. 2019, "Class-balanced
-    loss based on effective number of samples", equation 4 and src/cifar_main.py of their code).
+    loss based on effective number of samples", and src/cifar_main.py of their code).
     K counts the classes that have images.
     """
     counts = jnp.asarray(class_counts, dtype)
@@ -144,11 +144,11 @@ def classification(
     `class_counts` int or float [K]: images of each class that an epoch visits, so that what was
     drawn more often is not corrected twice; may be None where `loss.needs_counts` is False. `loss`
     may be a config.cnn.loss too. `joint_epoch` 1, 2, ... may be traced: class weights count where
-    it is above `deferred_until` (deferred reweighting, DRW: Cao et al. 2019, algorithm 1).
+    it is above `deferred_until` (deferred reweighting, DRW: Cao et al. 2019).
 
     Logit adjustment adds tau log(n_c / n) to the logits, in training alone: Menon et al. 2021,
     "Long-tail learning via logit adjustment", equation 10; with tau 1 the balanced softmax of Ren
-    et al. 2020, "Balanced meta-softmax", equation 4. LDAM's margin and scale come before it,
+    et al. 2020, "Balanced meta-softmax". LDAM's margin and scale come before it,
     focal's power and the weights after it. Weights are not normalised here: see `mean_weight`.
     """
     logits = _wide(logits)

@@ -29,11 +29,11 @@ def fold_interval(
     """The mean of one difference a fold, with its corrected t interval; two folds or more.
 
     The variance of the mean is s^2 (1/n + n_test/n_train), s the sample standard deviation: Nadeau
-    and Bengio 2003, "Inference for the generalization error", section 5. s^2/n alone takes the
+    and Bengio 2003, "Inference for the generalization error". s^2/n alone takes the
     folds for independent, but each two share most of their training images. Of r times repeated k
     folds give all n = r k differences: the corrected repeated k-fold test, n - 1 degrees of
     freedom, of Bouckaert and Frank 2004, "Evaluating the replicability of significance tests for
-    comparing learning algorithms", section 3.2.
+    comparing learning algorithms".
 
     `test_share_over_train_share`: validation images over training images, 1 / (k - 1) of k equal
     folds; 0 gives the plain t interval. Raises ValueError for fewer than two differences.

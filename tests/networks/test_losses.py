@@ -144,7 +144,7 @@ def test_ldam_is_the_authors_loss():
 
 
 def test_logit_adjustment_at_tau_one_is_the_balanced_softmax():
-    # Ren et al. 2020, equation 4: p = n_y exp(z_y) / sum n_c exp(z_c).
+    # Ren et al. 2020: p = n_y exp(z_y) / sum n_c exp(z_c).
     weighed = COUNTS * np.exp(LOGITS.astype(np.float64))
     expected = -np.log(true(weighed) / weighed.sum(axis=1))
     np.testing.assert_allclose(loss_of(logit_adjustment=1.0), expected, rtol=1e-4, atol=1e-6)

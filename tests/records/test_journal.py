@@ -12,7 +12,7 @@ from tensorboard.backend.event_processing import event_accumulator
 
 from caecnn_jax.data import sampling
 from caecnn_jax.records import checkpoints, journal, workdir
-from caecnn_jax.results import metrics
+from caecnn_jax.results import calibration, metrics
 
 DATA = make_data(3, 1)
 NAMES = DATA.class_names
@@ -27,7 +27,8 @@ def record(epoch: int, accuracy: float = 0.5) -> dict:
         "train": {"loss_cae": None, "loss_cnn": 2.0},
         "valid": dict.fromkeys(metrics.FIGURES) | {"loss_cnn": 2.5, "accuracy": accuracy},
         "confusion_matrix": np.eye(10, dtype=int).tolist(),
-        "reliability": None,
+        "reliability": calibration.reliability([0, 10], [0.0, 9.0], [0, 5]),
+        "correct": f"epoch {epoch}",
         "seconds": 1.5,
         "images_per_second": 10.0,
     }
@@ -99,6 +100,18 @@ def test_the_best_and_the_latest_checkpoints_are_kept(open_journal, tmp_path):
     train(run, 2, accuracy=0.9)
     train(run, 3, 4, 5, accuracy=0.3)
     assert steps_of(tmp_path / "fold_1") == [2, 4, 5]
+
+
+def test_only_the_last_and_the_best_epoch_know_which_images_were_right(open_journal):
+    def correct(run) -> list[str | None]:
+        return [record["correct"] for record in run.records]
+
+    run = open_journal()
+    train(run, 1, 2, accuracy=0.2)
+    train(run, 3, accuracy=0.9)
+    train(run, 4, 5, accuracy=0.3)
+    assert correct(run) == [None, None, "epoch 3", None, "epoch 5"]
+    assert correct(open_journal()) == correct(run)
 
 
 def test_the_best_is_kept_after_falling_back(open_journal, tmp_path):
@@ -263,7 +276,9 @@ def test_the_final_pictures_say_that_a_run_is_complete_until_it_goes_on(open_jou
     run.finish()
     curves = run.pictures / "learning_curves.png"
     first = curves.read_bytes()
-    assert (run.pictures / "confusion_matrix.png").exists() and open_journal().is_complete()
+    assert open_journal().is_complete()
+    for name in ("confusion_matrix", "reliability"):
+        assert (run.pictures / f"{name}.png").exists()
     run = open_journal()
     train(run, 2)
     assert not run.is_complete()  # it was to be shorter

@@ -10,8 +10,9 @@ from etils import epath
 from tensorboard.backend.event_processing import event_accumulator
 from tensorboard.plugins.hparams import plugin_data_pb2
 
+from caecnn_jax.data import sampling
 from caecnn_jax.records import about, board, checkpoints, workdir
-from caecnn_jax.results import evaluate
+from caecnn_jax.results import evaluate, metrics
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 
@@ -31,7 +32,27 @@ def test_the_last_checkpoint_gives_the_runs_own_result(trained_run, same_data, t
     assert np.sum(result["confusion_matrix"]) == np.sum(expected["confusion_matrix"])
     evaluate.write(epath.Path(tmp_path / "new"), stem, result)
     assert json.loads((tmp_path / "new" / f"{stem}.json").read_text()) == result
-    assert (tmp_path / "new" / f"{stem}.png").read_bytes().startswith(b"\x89PNG")
+    for name in (stem, f"{stem}-reliability"):
+        assert (tmp_path / "new" / f"{name}.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_result_says_which_images_were_right(trained_run, same_data):
+    run = epath.Path(trained_run)
+    _, result = evaluate.evaluate(run, fold="1", checkpoint="best")
+    correct = metrics.correctness(result)
+    assert len(correct) == np.sum(result["confusion_matrix"])
+    assert correct.mean() == pytest.approx(result["accuracy"])
+    trained = result_of(trained_run, "1")
+    for epoch in (trained, trained["best"]):
+        right = metrics.correctness(epoch)
+        assert right.sum() == np.trace(epoch["confusion_matrix"])
+    # The order is that of the split: class by class, the images are those of the matrix's rows.
+    config, description = workdir.read_config(run), about.read_description(run)
+    data = evaluate.own_data(run, config, description)
+    _, splits = sampling.splits(config, data.labels, data.num_train, data.class_names)
+    labels = data.labels[splits[0].valid]
+    by_class = np.bincount(labels[correct], minlength=len(data.class_names))
+    np.testing.assert_array_equal(by_class, np.diag(result["confusion_matrix"]))
 
 
 def test_any_split_can_be_evaluated(trained_run, same_data):
@@ -78,10 +99,19 @@ def events(trained_run):
 def test_tensorboard_reads_scalars_and_pictures(events, trained_run):
     lines = (trained_run / "history.jsonl").read_text().splitlines()
     last = [json.loads(line) for line in lines if json.loads(line)["run"] == "fold_1"][-1]
+    tails = events.Scalars("valid/accuracy/tail")
+    assert tails[-1].value == pytest.approx(last["valid"]["thirds"]["tail"])
+    assert {f"valid/{name}" for name in ("balanced_accuracy", "g_mean", "calibration_error")} <= {
+        *events.Tags()["scalars"]
+    }
     accuracies = events.Scalars("valid/accuracy")
     assert accuracies[-1].step == last["epoch"]
     assert accuracies[-1].value == pytest.approx(last["valid"]["accuracy"])
-    assert set(events.Tags()["images"]) == {"reconstruction", "confusion_matrix"}
+    assert set(events.Tags()["images"]) == {
+        "reconstruction",
+        "confusion_matrix",
+        "reliability",
+    }
     assert [image.step for image in events.Images("reconstruction")] == [1, 2]
     assert events.Images("confusion_matrix")[-1].width > 300
 
