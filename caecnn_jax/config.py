@@ -85,6 +85,7 @@ SCHEMA = {
     "run_folds": fields.whole(0),
     "num_epoch": fields.whole(1),
     "image_budget": fields.whole(0),
+    "cv_early_stopping": fields.flag,
     "test_early_stopping": fields.flag,
     "lr_schedule": fields.one_of(SCHEDULES),
     "lr_ramp_epochs": fields.whole(0, MAX_EPOCHS),

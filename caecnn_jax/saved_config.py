@@ -9,6 +9,7 @@ from caecnn_jax import config as config_lib
 from caecnn_jax import errors
 
 FORMAT = 2  # what an earlier one holds is read by `_upgraded`
+_ADDED_TO_FORMAT_2: dict[str, Any] = {"cv_early_stopping": True}
 
 
 def to_text(config: ml_collections.ConfigDict) -> str:
@@ -87,7 +88,9 @@ def _upgraded(fields: dict) -> dict:
         )
     gone = ("format", *(_GONE_SINCE_FORMAT_1 if number == 1 else ()))
     fields = {name: value for name, value in fields.items() if name not in gone}
-    return merged(_MEANT_BY_FORMAT_1, _moved(fields)) if number == 1 else fields
+    if number == 1:
+        fields = merged(_MEANT_BY_FORMAT_1, _moved(fields))
+    return merged(_ADDED_TO_FORMAT_2, fields)
 
 
 def _moved(fields: dict) -> dict:

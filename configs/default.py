@@ -81,10 +81,13 @@ def get_config(arg: str | None = None) -> ml_collections.ConfigDict:
     config.num_folds = 5
     config.run_folds = 0  # of these, how many train, the first ones; 0: all
     config.num_epoch = 400  # at most; early stopping may end a fold sooner
+    config.cv_early_stopping = (
+        True  # False: a fold trains to its last epoch, as steps and cosine need
+    )
+    config.test_early_stopping = False  # True: the test set stops the test run (the reference)
     # Training images that a run visits in all: as many epochs as take about so many, num_epoch at
     # most; 0: num_epoch epochs.
     config.image_budget = 0
-    config.test_early_stopping = False  # True: the test set stops the test run (the reference)
     # Each network's rate over the epochs that it trains in: constant, cosine (falling to 0), step.
     config.lr_schedule = "constant"
     config.lr_ramp_epochs = 0  # first epochs in which the rate rises from 0

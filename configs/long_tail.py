@@ -32,6 +32,7 @@ def get_config(arg=None):
         aug={"max_angle": 0.0, "scale_range": (1.0, 1.0), "max_shift": 4, "hole_probability": 0.0},
         cnn={"block_sizes": ((3, 48, pools), *others), "opt": sgd},
         do_cv=False,
+        cv_early_stopping=False,  # before a step nothing may get better for long
         num_epoch=200,
         batch_size=128,
         lr_schedule="step",

@@ -1,5 +1,6 @@
 """Tests of caecnn_jax.config; test_bad_input has the table of what it refuses."""
 
+import json
 import re
 
 import ml_collections
@@ -316,3 +317,9 @@ def test_settings_that_come_too_late_are_warned_of(changes, said):
     sentences = config_lib.warnings(config)
     assert len(sentences) == (said is not None)
     assert all(re.search(said, sentence) for sentence in sentences)
+
+
+def test_a_saved_config_without_fields_that_came_later_means_what_it_did():
+    fields = json.loads(saved_config.to_text(mixed.get_config()))
+    del fields["cv_early_stopping"]
+    assert saved_config.from_text(json.dumps(fields)) == mixed.get_config()

@@ -3,7 +3,9 @@
 import datetime
 import importlib.metadata
 import os
+import pathlib
 import platform
+import subprocess
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -89,10 +91,27 @@ def check_same(folder: epath.Path, description: dataset.Description) -> None:
         )
 
 
+def commit() -> str | None:
+    """The commit that the program was started from, "-dirty" where files differ from it.
+
+    None where it does not lie in a clone of its repository, or there is no git.
+    """
+    root = pathlib.Path(__file__).parents[2]
+    if not (root / ".git").exists():
+        return None
+    command = ["git", "-C", str(root), "describe", "--always", "--dirty", "--exclude=*"]
+    try:
+        found = subprocess.run(command, capture_output=True, text=True, timeout=10, check=True)
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return found.stdout.strip()
+
+
 def environment() -> dict[str, object]:
     """Versions, devices and processes."""
     versions = {name: importlib.metadata.version(package) for name, package in PACKAGES.items()}
     return {
+        "commit": commit(),
         "python": platform.python_version(),
         **versions,
         "backend": jax.default_backend(),

@@ -95,13 +95,19 @@ def preamble(result: Mapping[str, Any]) -> list[str]:
     if environment := result["environment"]:
         sentences.append(
             f"{environment['device_kind']}, {environment['cpu_count']} CPU cores, "
-            f"jax {environment['jax']}; {report.duration(result['seconds'])} of training."
+            f"jax {environment['jax']}{_commit(environment)}; "
+            f"{report.duration(result['seconds'])} of training."
         )
     if result["published"]:
         sentences.append(f"Published: {result['published']['source']}.")
     if result["unfinished"]:
         sentences.append(f"Not finished: {', '.join(result['unfinished'])}.")
     return sentences
+
+
+def _commit(environment: Mapping[str, Any]) -> str:
+    """The commit of the program in words, if it is known."""
+    return f", commit {commit}" if (commit := environment.get("commit")) else ""
 
 
 def _cells(

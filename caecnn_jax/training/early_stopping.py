@@ -22,7 +22,7 @@ def is_finished(records: Sequence[dict], config: ml_collections.ConfigDict, is_t
     """
     if len(records) >= config.num_epoch:
         return True
-    if is_test and not config.test_early_stopping:
+    if not (config.test_early_stopping if is_test else config.cv_early_stopping):
         return False
     measure, window = "loss_cae", LOSS_WINDOW
     if config.use_cnn:

@@ -2,6 +2,7 @@
 
 import datetime
 import json
+import subprocess
 
 import jax
 import numpy as np
@@ -79,3 +80,28 @@ def test_folds_that_differ_are_a_range_and_many_classes_their_ends(described):
     lines = about.split_table(counts | {"fold_1": fold, "fold_2": other})
     assert len(lines) == 1 + 10 + 1
     assert lines[1].split()[:2] == ["class", "39"] and "39-40" in lines[1]
+
+
+def test_the_commit_is_that_of_the_clone_that_the_program_lies_in(tmp_path, monkeypatch):
+    def git(*words):
+        who = ["-c", "user.name=A", "-c", "user.email=a@example.com"]
+        done = subprocess.run(
+            ["git", "-C", tmp_path, *who, *words], check=True, capture_output=True
+        )
+        return done.stdout.decode().strip()
+
+    module = tmp_path / "caecnn_jax" / "records" / "about.py"
+    module.parent.mkdir(parents=True)
+    module.write_text("")
+    monkeypatch.setattr(about, "__file__", str(module))
+    assert about.commit() is None  # as installed
+    git("init")
+    git("add", ".")
+    git("commit", "-m", "first")
+    git("tag", "v1")
+    first = about.commit()
+    assert first and git("rev-parse", "HEAD").startswith(first)
+    module.write_text("changed")
+    assert about.commit() == f"{first}-dirty"
+    monkeypatch.setenv("PATH", "")
+    assert about.commit() is None  # without git

@@ -49,6 +49,13 @@ def test_the_test_set_steers_training_only_when_asked_to():
     assert early_stopping.is_finished(worse, config, is_test=True)
 
 
+def test_folds_may_train_to_their_last_epoch():
+    worse = records_of([0.5] + [0.4] * 10)
+    config = tiny_config("mixed", num_epoch=30, cv_early_stopping=False)
+    assert not early_stopping.is_finished(worse, config, is_test=False)
+    assert early_stopping.is_finished(records_of([0.4] * 30), config, is_test=False)
+
+
 def test_the_autoencoder_alone_is_judged_by_its_loss():
     config = tiny_config("cae", num_epoch=30)
     falling = records_of([None] * 6, [6, 5, 4, 3, 2, 1])
