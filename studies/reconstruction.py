@@ -5,17 +5,17 @@ Few:     --config studies/reconstruction.py:few, with 1, 10 and 100 % of the tra
 Test:    --config studies/reconstruction.py:test, the rows that decide, once, on the test set
 Cost:    --dry_run tells.
 
-The classifier's widths are the same in all: its second block reads 48 channels, of the image alone
-(48), of the image and the code (42 and 6, as many parameters), or block 1 reads the code. Settings
-are those of best.py, so that all train well, with twelve epochs. Held-out training images judge: a
-tenth of them, another one under each seed.
+The classifier's widths are the reference's, and the same in all: its second block reads 32
+channels, of the image alone (32), of the image and the code (26 and 6, as many parameters), or
+block 1 reads the code. Settings are those of best.py, so that all train well, with twelve epochs.
+Held-out training images judge: a tenth of them, another one under each seed.
 
 The reference's figures say that the autoencoder does not help (0.7404 with, 0.7432 without); Le,
 Patterson and White 2018, "Supervised autoencoders", say that reconstruction can regularise.
 """
 
 from caecnn_jax import study
-from configs import best
+from configs import best, cnn, code, mixed
 
 RARE = ("bird", "deer", "truck")
 IMBALANCES = {
@@ -37,30 +37,29 @@ SHARES = {  # of the training images, balanced
     }
     for percent in (1, 10, 100)
 }
-_, *OTHERS = best.get_config().cnn.block_sizes
 CNN = {
     "use_cae": False,
     "cnn.use_mixed_input": False,
-    "cnn.block_sizes": ((3, 48, True), *OTHERS),
+    "cnn.block_sizes": cnn.get_config().cnn.block_sizes,
 }
-CODE = {"cnn.use_mixed_input": False, "cnn.block_sizes": ((6, 48, False), *OTHERS)}
+CODE = {"cnn.use_mixed_input": False, "cnn.block_sizes": code.get_config().cnn.block_sizes}
 WARMUP = {"only_train_cae_until": 3}
 
 
-def mixed(weight: float) -> dict:
+def mixed_mode(weight: float) -> dict:
     """Mixed mode with this weight of the reconstruction's loss."""
     return {"cae.loss_weight": weight}
 
 
 NETWORKS = {
     "cnn": CNN,
-    "mixed_0": mixed(0.0),
-    "mixed_0.1": mixed(0.1),
-    "mixed_1": mixed(1.0),
-    "mixed_10": mixed(10.0),
-    "mixed_0.1_warmup": mixed(0.1) | WARMUP,
-    "mixed_1_warmup": mixed(1.0) | WARMUP,
-    "mixed_10_warmup": mixed(10.0) | WARMUP,
+    "mixed_0": mixed_mode(0.0),
+    "mixed_0.1": mixed_mode(0.1),
+    "mixed_1": mixed_mode(1.0),
+    "mixed_10": mixed_mode(10.0),
+    "mixed_0.1_warmup": mixed_mode(0.1) | WARMUP,
+    "mixed_1_warmup": mixed_mode(1.0) | WARMUP,
+    "mixed_10_warmup": mixed_mode(10.0) | WARMUP,
     "code": CODE,
     "code_warmup": CODE | WARMUP,
 }
@@ -73,6 +72,7 @@ def get_study(arg=None):
     if arg not in (None, "", "few", "test"):
         raise ValueError(f"study argument {arg!r}: known are 'few' and 'test'")
     base = best.get_config()
+    base.cnn.block_sizes, base.cv_early_stopping = mixed.get_config().cnn.block_sizes, False
     base.num_epoch, base.save_img_per_epoch = EPOCHS, 0
     base.do_cv, base.do_test = arg != "test", arg == "test"
     base.num_folds, base.run_folds = 10, 1
