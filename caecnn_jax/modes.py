@@ -69,8 +69,7 @@ def evaluate(
         **(chosen or {}),
     )
     print(f"{name}\n{tables.text_table(result)}", flush=True)
-    if "post_hoc" in result:
-        made = result["post_hoc"]
+    if made := result["post_hoc"]:
         print(f"logits corrected: tau {made['tau']:g}, temperature {made['temperature']:.4f}")
     if "data" in result:
         print(f"on {result['data']['name']}, other images than the run was trained on")

@@ -68,7 +68,7 @@ def restore(
     with jax.enable_x64(config.dtype == "float64"):  # else the shapes would be those of float32
         variables = jax.eval_shape(lambda key: steps.init(model, key), jax.random.key(0))
         template = {"variables": variables}
-        if config.ema_decay and weights != "raw":
+        if weights_of(config, weights) == "ema":
             template = {"averages": jax.eval_shape(optimizers.first_averages, variables)}
     restore_one = functools.partial(_restore, workdir, template, run, checkpoint, config)
     for _ in range(checkpoints.TRIES - 1):
@@ -148,9 +148,19 @@ def evaluate(
             "digest": data.digest,
             "trained_on": description.digest,
         }
-    if made is not None:
-        result["post_hoc"] = {"tau": made.tau, "temperature": made.temperature}
+    result["weights"] = weights_of(config, weights)
+    result["post_hoc"] = as_json(made)
     return name, result
+
+
+def weights_of(config: ml_collections.ConfigDict, weights: str | None) -> str:
+    """Which weights `restore` takes: "ema" or "raw"."""
+    return weights or ("ema" if config.ema_decay else "raw")
+
+
+def as_json(made: losses.PostHoc | None) -> dict[str, float] | None:
+    """What was done to the logits, as a result's "post_hoc" says it; None: nothing."""
+    return None if made is None else {"tau": made.tau, "temperature": made.temperature}
 
 
 def check_correction(

@@ -66,7 +66,8 @@ class Result(Valid):
     correct: str | None  # `packed`: whether each image was predicted right, in the split's order
     per_class: dict[str, dict[str, float]] | None
     data: NotRequired[dict[str, str]]  # which, where not the run's own: name, digest, trained_on
-    post_hoc: NotRequired[dict[str, float]]  # tau and temperature, where there were any
+    weights: NotRequired[str]  # "raw" or "ema": of an evaluation
+    post_hoc: NotRequired[dict[str, float] | None]  # tau and temperature, likewise
     epoch: NotRequired[int]  # in "best"
 
 

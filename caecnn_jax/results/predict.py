@@ -231,6 +231,8 @@ def predict(
             "workdir": str(workdir),
             "fold": fold or evaluate.run_name(predictor.config, None),
             "checkpoint": checkpoint,
+            "weights": evaluate.weights_of(predictor.config, weights),
+            "post_hoc": [evaluate.as_json(made) for made in predictor.recipe.corrections],
             "predictions": rows,
             "skipped": skipped,
         }

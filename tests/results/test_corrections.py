@@ -53,6 +53,7 @@ def test_a_calibrated_fold_has_the_least_nll_on_its_validation_part(trained_run,
         folder, fold="1", split="test", correction=Correction(calibrate=True)
     )
     assert name == "fold_1-test-last-calibrated"
+    assert (result["weights"], result["post_hoc"]["tau"]) == ("raw", 0.0)
     found = result["post_hoc"]["temperature"]
     assert nll(found) < min(nll(0.8 * found), nll(1.25 * found))
     assert result["accuracy"] == evaluate.evaluate(folder, fold="1", split="test")[1]["accuracy"]

@@ -113,6 +113,7 @@ def test_files_are_predicted_and_those_skipped_are_counted(trained_run, tiny_dat
     assert num_skipped == len(damaged)
     assert "1 of 2 images were resized, antialiased, to 32x32 pixels" in text
     content = json.loads((out / "predictions.json").read_text())
+    assert (content["weights"], content["post_hoc"]) == ("raw", [None])
     assert {one["file"].rpartition("/")[2] for one in content["skipped"]} == set(damaged)
     with open(out / "predictions.csv", newline="") as file:
         rows = list(csv.DictReader(file))
