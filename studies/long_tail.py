@@ -1,17 +1,21 @@
 r"""The methods for rare classes on CIFAR-10-LT at factor 100, as docs/rare-classes.md has them.
 
 Run:     python main.py --mode study --config studies/long_tail.py --workdir runs/long_tail
-Cost:    about three minutes a run on two CPU cores: two and a half hours for all; --dry_run tells.
+Cost:    about four minutes a run on one CPU core; --dry_run tells.
 
 The field judges on the balanced test set, so this does: nothing is chosen by it. The recipe is that
-of configs/long_tail.py, with 40 epochs in place of 200 and the reference's CNN, which trains two to
-three times as fast as that config's. The published figures are ResNet-32's after 200 epochs, which
-is another network.
+of configs/long_tail.py, with 30 epochs in place of 200, a rate of 0.03 in place of 0.1, and the
+reference's CNN, which trains two to three times as fast as that config's. The rate is for all
+methods: on a held-out tenth of the training images cross-entropy comes to the balanced accuracy
+0.538 with 0.1, 0.574 with 0.03 and 0.566 with 0.01 (seed 0); and with 0.1 class weights from the
+first epoch on do not train this network, whose linear layer reads 2,048 features, ResNet-32's 64.
+The published figures are ResNet-32's after 200 epochs, which is another network.
 """
 
 from configs import default, long_tail
 
-EPOCHS, DEFERRED = 40, 32  # DRW and DRS begin where the rate first falls
+EPOCHS, MILESTONES = 30, (24, 27)
+DEFERRED = MILESTONES[0]  # DRW and DRS begin where the rate first falls
 LDAM = {"cnn.loss.name": "ldam", "cnn.head": "cosine"}
 EFFECTIVE = {"cnn.loss.class_weights": "effective"}
 METHODS = {
@@ -21,7 +25,11 @@ METHODS = {
     "inverse_weights": {"cnn.loss.class_weights": "inverse"},
     "effective_weights": EFFECTIVE,
     "effective_weights_deferred": EFFECTIVE | {"cnn.loss.deferred_until": DEFERRED},
-    "oversampling": {"train_data_expansion": {"all": "largest"}},
+    "oversampling": {  # an epoch of it has four times the images
+        "train_data_expansion": {"all": "largest"},
+        "num_epoch": 8,
+        "lr_milestones": (6, 7),
+    },
     "balanced_batches_deferred": {"balanced_batches_from": DEFERRED + 1},
     "mixup": {"mixup_alpha": 1.0},
     "cosine_head": {"cnn.head": "cosine"},
@@ -48,7 +56,8 @@ def get_study():
     """Returns the study."""
     base = long_tail.get_config("100")
     base.num_epoch, base.lr_ramp_epochs = EPOCHS, 1
-    base.lr_milestones, base.save_img_per_epoch = (32, 36), 0
+    base.lr_milestones, base.save_img_per_epoch = MILESTONES, 0
+    base.cnn.opt.lr = 0.03
     base.cnn.block_sizes = default.get_config().cnn.block_sizes
     return {
         "base": base,

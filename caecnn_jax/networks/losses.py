@@ -169,19 +169,30 @@ def classification(
 
 
 def mean_weight(
-    class_counts: Counts, loss: Loss, joint_epoch: jax.Array | int = 1, *, dtype=jnp.float32
+    labels: jax.Array,
+    mask: jax.Array,
+    class_counts: Counts,
+    loss: Loss,
+    joint_epoch: jax.Array | int = 1,
+    *,
+    partners: jax.Array | None = None,
+    share: jax.Array | float = 1.0,
+    dtype=jnp.float32,
 ) -> jax.Array | float:
-    """The mean over an epoch's images of the weights that `classification` multiplies by.
+    """The mean of the weights that `classification` multiplies a batch's losses by.
 
-    Training divides by it, so that weights shift what counts and leave the size of steps, and what
-    a reconstruction's loss counts beside them, as they were: PyTorch's weighted mean, which Cao et
-    al.'s code of DRW takes, but of an epoch's images, not of a batch's few. "inverse" has mean 1;
-    "effective" has 0.17 at an exponential factor of 100.
+    Training divides by it, as PyTorch's weighted mean, which Cui et al.'s and Cao et al.'s code
+    takes: weights shift what counts and leave the size of steps as it was, whatever classes a batch
+    happens to hold. Of images in the `mask` bool [B]; 1 where there is none. `partners` and `share`
+    as in `mixed_classification`.
     """
     if loss.class_weights == "none":
         return 1.0
-    counts = jnp.asarray(class_counts, dtype)
-    return counts @ _weights(class_counts, loss, joint_epoch, dtype) / jnp.maximum(counts.sum(), 1)
+    by_class = _weights(class_counts, loss, joint_epoch, dtype)
+    weights = by_class[labels]
+    if partners is not None:
+        weights = share * weights + (1 - share) * weights[partners]
+    return jnp.where(mask.any(), masked_mean(weights, mask), 1)
 
 
 def _weights(class_counts: Counts, loss: Loss, joint_epoch: jax.Array | int, dtype) -> jax.Array:

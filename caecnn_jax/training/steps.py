@@ -178,13 +178,12 @@ def classification(state: TrainState, batch: Batch, joint_epoch: jax.Array | int
     }
     of_images: Callable = losses_lib.classification
     if "share" in batch:
-        of_images = functools.partial(
-            losses_lib.mixed_classification, partners=batch["partner"], share=batch["share"]
-        )
+        given |= {"partners": batch["partner"], "share": batch["share"]}
+        of_images = losses_lib.mixed_classification
 
     def classify(logits, labels):
         error = of_images(logits, labels, **given)
-        return error / losses_lib.mean_weight(**given, dtype=error.dtype)
+        return error / losses_lib.mean_weight(labels, batch_mask(batch), **given, dtype=error.dtype)
 
     return classify
 

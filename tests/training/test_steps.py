@@ -192,6 +192,7 @@ def test_a_step_trains_on_the_recipes_loss_and_evaluation_does_not_know_it():
     )[0]
     loss = losses.Loss(logit_adjustment=1.0, class_weights="inverse")
     expected = losses.classification(outputs.logits, batch["label"], counts, loss).mean()
+    expected /= losses.class_weights("inverse", counts, 0.0)[batch["label"]].mean()
     assert float(metrics["loss_cnn"]) == pytest.approx(float(expected), rel=1e-5)
     assert (
         abs(float(metrics["loss_cnn"]) - float(steps.train_step(plain, batch)[1]["loss_cnn"])) > 0
@@ -215,23 +216,40 @@ def test_class_weights_wait_for_their_joint_epoch():
 
 
 @pytest.mark.parametrize("deferred_until", [0, 3])
-def test_weights_keep_the_mean_size_of_the_loss(deferred_until):
-    """A batch as frequent as the counts whose images all lose the same: weights change nothing."""
-    counts = jnp.array([6, 2] + [0] * 8)
-    labels = jnp.array([0] * 6 + [1] * 2)
+def test_weights_keep_the_size_of_a_batchs_loss(deferred_until):
+    """The mean is PyTorch's: of images that all lose the same, weights change nothing."""
+    counts = jnp.array([60, 2] + [0] * 8)
+    batch = {
+        "image": jnp.zeros((8, 4, 4, 3)),
+        "label": jnp.array([0] * 5 + [1] * 3),
+        "mask": jnp.arange(8) < 7,
+    }
+    logits = jax.random.normal(jax.random.key(1), (8, 10))
     config = tiny_config("cnn")
     loss = {"class_weights": "effective", "effective_beta": 0.9, "deferred_until": deferred_until}
     config.cnn.loss.update(loss)
     model = models.from_config(config)
     state = steps.create_state(model, config, jax.random.key(0), class_counts=counts)
     for joint_epoch in (1, 4):
-        classify = steps.classification(state, {"label": labels}, joint_epoch)
-        np.testing.assert_allclose(
-            classify(jnp.zeros((8, 10)), labels).mean(), np.log(10), rtol=1e-6
-        )
-    weights = losses.class_weights("effective", counts, 0.9)[labels]
-    expected = weights / weights.mean() * np.log(10)
-    np.testing.assert_allclose(classify(jnp.zeros((8, 10)), labels), expected, rtol=1e-6)
+        classify = steps.classification(state, batch, joint_epoch)
+        same = classify(jnp.zeros((8, 10)), batch["label"])
+        np.testing.assert_allclose(losses.masked_mean(same, batch["mask"]), np.log(10), rtol=1e-6)
+    error = -np.asarray(jax.nn.log_softmax(logits))[np.arange(7), batch["label"][:7]]
+    weights = 1 / (1 - 0.9 ** np.array([60.0, 2.0]))
+    expected = np.average(error, weights=weights[batch["label"][:7]])
+    got = losses.masked_mean(classify(logits, batch["label"]), batch["mask"])
+    assert float(got) == pytest.approx(expected, rel=1e-5)
+    empty = steps.classification(state, batch | {"mask": jnp.zeros(8, bool)}, 4)
+    assert np.isfinite(empty(logits, batch["label"])).all()
+
+
+def test_weights_of_mixed_images_are_mixed_too():
+    counts, labels = jnp.array([60, 2] + [0] * 8), jnp.array([0, 0, 0, 1])
+    partners, mask = jnp.array([3, 0, 1, 2]), jnp.ones(4, bool)
+    loss = losses.Loss(class_weights="inverse")
+    weights = losses.class_weights("inverse", counts, 0.0)[labels]
+    got = losses.mean_weight(labels, mask, counts, loss, partners=partners, share=0.25)
+    assert float(got) == pytest.approx(float((0.25 * weights + 0.75 * weights[partners]).mean()))
 
 
 def test_mixed_images_are_what_the_autoencoder_reconstructs():
