@@ -287,7 +287,7 @@ FOLDERS = [
     ({"run/config.json": saved(batch_size=0)}, EVALUATE, "config.json: config.batch_size=0: must"),
     ({"run/config.json": saved(extra=1)}, EVALUATE, "config.json: config.extra is no field"),
     ({"run/config.json": None}, EVALUATE, "config.json"),
-    ({}, REPORT, "run is not a run's folder, for it holds no config.json"),
+    ({}, REPORT, "run holds no run: there is no config.json"),
     ({"run/config.json": "{"}, REPORT, "config.json is damaged, for it is no JSON"),
     ({"run": "a file"}, TRAIN, "run cannot be a folder, for a file is in its place"),
     ({"run": "a file"}, [TRAIN[0], "--workdir={run/a/b}"], "a file is in its place"),

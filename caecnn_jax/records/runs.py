@@ -1,13 +1,12 @@
 """Reading a run's folder back: config, history, metrics and run.json, checked, as one Run."""
 
 import dataclasses
-import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from etils import epath
 
-from caecnn_jax import errors
+from caecnn_jax.records import workdir as workdir_lib
 
 SCALARS = ("accuracy", "macro_f1", "loss_cnn", "loss_cae")
 RESULT_FIELDS = {*SCALARS, "epochs", "best_epoch", "confusion_matrix", "per_class"}
@@ -16,10 +15,6 @@ RECORD_FIELDS = {"run", "epoch", "phase", "train", "valid", "seconds", "images_p
 
 Record = Mapping[str, Any]  # a line of history.jsonl
 Result = Mapping[str, Any]  # what one fold or the test run came to
-
-
-class ReportError(errors.UserError):
-    """Folders that cannot be reported on: the message names the path and the remedy."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,13 +59,12 @@ class Run:
 
 
 def read(workdir: epath.PathLike) -> Run:
-    """Reads a run's folder: config.json must be there, the rest may be missing."""
+    """Reads a run's folder: config.json must be there, the rest may be missing.
+
+    Raises WorkdirError where a file cannot be read, or does not hold what it should.
+    """
     workdir = epath.Path(workdir)
-    if not (workdir / "config.json").exists():
-        raise ReportError(
-            f"{workdir} is not a run's folder, for it holds no config.json: "
-            "give the --workdir of a training run"
-        )
+    workdir_lib.check_is_run(workdir)
     run = Run(
         workdir=workdir,
         config=_read_json(workdir / "config.json", CONFIG_FIELDS),
@@ -79,11 +73,11 @@ def read(workdir: epath.PathLike) -> Run:
         info=_read_json(workdir / "run.json", set()),
     )
     if run.cv:
-        _check(run.cv, workdir / "metrics.json", {"folds", "mean", "std"})
+        _checked(run.cv, workdir / "metrics.json", {"folds", "mean", "std"})
         for part in ("mean", "std"):
-            _check(run.cv[part], workdir / "metrics.json", {*SCALARS, "per_class"})
+            _checked(run.cv[part], workdir / "metrics.json", {*SCALARS, "per_class"})
     for result in run.results.values():
-        _check(result, workdir / "metrics.json", RESULT_FIELDS)
+        _checked(result, workdir / "metrics.json", RESULT_FIELDS)
     return run
 
 
@@ -96,43 +90,27 @@ def f1_by_class(result: Result | None) -> dict[str, float] | None:
 
 def _read_json(path: epath.Path, fields: set[str]) -> dict[str, Any]:
     """The object in a file that must hold these fields; {} where there is no file."""
-    return _parse(_read_text(path), path, fields) if path.exists() else {}
+    if not path.exists():
+        return {}
+    return _checked(workdir_lib.read_json(path), path, fields)
 
 
 def _read_history(path: epath.Path) -> dict[str, list[Record]]:
     """Records by run. Of an epoch that was trained again after a resume, the later counts."""
     history: dict[str, dict[int, Record]] = {}
-    lines = _read_text(path).splitlines(keepends=True) if path.exists() else []
+    lines = workdir_lib.read_text(path).splitlines(keepends=True) if path.exists() else []
     for index, line in enumerate(lines):
         if not line.endswith("\n"):  # an interrupted run's last line, cut off while written
             break
-        record = _parse(line, f"{path} line {index + 1}", RECORD_FIELDS)
+        place = f"{path} line {index + 1}"
+        record = _checked(workdir_lib.parse_json(line, place), place, RECORD_FIELDS)
         history.setdefault(record["run"], {})[record["epoch"]] = record
     return {run: [epochs[epoch] for epoch in sorted(epochs)] for run, epochs in history.items()}
 
 
-def _read_text(path: epath.Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise ReportError(f"cannot read {path} ({error}): restore it or train again") from error
-
-
-def _parse(text: str, place: epath.Path | str, fields: set[str]) -> dict[str, Any]:
-    try:
-        content = json.loads(text)
-    except json.JSONDecodeError as error:
-        raise ReportError(
-            f"{place} is damaged, for it is no JSON ({error}): restore it or train again"
-        ) from error
-    _check(content, place, fields)
-    return content
-
-
-def _check(content: Any, place: epath.Path | str, fields: set[str]) -> None:
+def _checked(content: Any, place: epath.Path | str, fields: set[str]) -> Any:
+    """`content`, an object that holds the fields; raises WorkdirError for anything else."""
     missing = fields - set(content) if isinstance(content, Mapping) else fields or {"an object"}
     if missing:
-        raise ReportError(
-            f"{place} is damaged, for it lacks {', '.join(sorted(missing))}: "
-            "restore it or train again"
-        )
+        raise workdir_lib.damaged(place, f"it lacks {', '.join(sorted(missing))}")
+    return content

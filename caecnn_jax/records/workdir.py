@@ -91,20 +91,43 @@ def write_json(path: epath.Path, value) -> None:
 
 def read_json(path: epath.Path):
     """The value in a JSON file of a run; raises WorkdirError when it is missing or damaged."""
+    return parse_json(read_text(path), path)
+
+
+def read_text(path: epath.Path) -> str:
+    """The text in a file of a run; raises WorkdirError when it cannot be read."""
     try:
-        return json.loads(path.read_text())
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise WorkdirError(f"cannot read {path}: {error}; train again to write it") from error
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise WorkdirError(f"cannot read {path} ({error}): restore it or train again") from error
+
+
+def parse_json(text: str, place: epath.Path | str):
+    """The value that JSON text means; raises WorkdirError, which names its `place`."""
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError as error:
+        raise damaged(place, f"it is no JSON ({error})") from error
+
+
+def damaged(place: epath.Path | str, reason: str) -> WorkdirError:
+    """The error of a file, or a line of it, that is not as it was written."""
+    return WorkdirError(f"{place} is damaged, for {reason}: restore it or train again")
+
+
+def check_is_run(workdir: epath.Path) -> None:
+    """Raises WorkdirError for a folder that no run was started in."""
+    if not (workdir / "config.json").exists():
+        raise WorkdirError(f"{workdir} holds no run: there is no config.json; check --workdir")
 
 
 def read_config(workdir: epath.Path) -> ml_collections.ConfigDict:
     """The run's own config; raises WorkdirError or ConfigError when there is no valid one."""
+    check_is_run(workdir)
     path = workdir / "config.json"
-    if not path.exists():
-        raise WorkdirError(f"{workdir} holds no run: there is no config.json; check --workdir")
     try:
-        return saved_config.from_text(path.read_text())
-    except (config_lib.ConfigError, UnicodeDecodeError) as error:
+        return saved_config.from_text(read_text(path))
+    except config_lib.ConfigError as error:
         raise config_lib.ConfigError(f"{path}: {error}") from error
 
 

@@ -77,7 +77,7 @@ def _matching(item: str, pattern: str) -> list[epath.Path]:
         if fnmatch.fnmatch(folder.name, place.name) and (folder / "config.json").exists()
     ]
     if not found:
-        raise runs.ReportError(f"--runs {item}: no run's folder is called {place}")
+        raise report.ReportError(f"--runs {item}: no run's folder is called {place}")
     return found
 
 
@@ -85,23 +85,23 @@ def check(compared: Sequence[Entry]) -> None:
     """Refuses entries whose numbers cannot be set side by side."""
     folders = [run.workdir for entry in compared for run in entry.runs]
     if len(compared) < 2 or len(set(folders)) < len(folders):
-        raise runs.ReportError("a comparison needs two or more different folders: see --runs")
+        raise report.ReportError("a comparison needs two or more different folders: see --runs")
     baseline = compared[0]
     for entry in compared:
         seeds, theirs = ([run.config["seed"] for run in one.runs] for one in (entry, baseline))
         if len(entry.runs) > 1 and len(set(seeds)) < len(seeds):
-            raise runs.ReportError(
+            raise report.ReportError(
                 f"{entry.name} holds two runs of one seed: give each seed's run once"
             )
         if max(len(seeds), len(theirs)) > 1 and seeds != theirs:
-            raise runs.ReportError(
+            raise report.ReportError(
                 f"{entry.name} has the seeds {_listed(seeds)} and {baseline.name} "
                 f"{_listed(theirs)}: compare runs of the same seeds"
             )
         for run, other in zip(entry.runs, baseline.runs, strict=True):
             _check_pair(run, other)
     if not parts(compared):
-        raise runs.ReportError("the runs share neither folds nor test: leave out those without")
+        raise report.ReportError("the runs share neither folds nor test: leave out those without")
 
 
 def _listed(seeds: Sequence[int]) -> str:
@@ -132,7 +132,7 @@ def _check_pair(run: runs.Run, baseline: runs.Run) -> None:
         problem = f"{both} share neither folds nor test: give them the same do_cv and do_test"
     else:
         return
-    raise runs.ReportError(problem)
+    raise report.ReportError(problem)
 
 
 def _data_of(run: runs.Run) -> tuple[str, str]:

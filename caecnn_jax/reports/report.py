@@ -14,6 +14,8 @@ from etils import epath
 from PIL import Image
 
 from caecnn_jax import config as config_lib
+from caecnn_jax import errors
+from caecnn_jax.durations import as_time
 from caecnn_jax.records import figures, runs
 from caecnn_jax.records import workdir as workdir_lib
 from caecnn_jax.results import calibration, metrics
@@ -38,7 +40,10 @@ GROUPS = {
         "tail": "accuracy, smallest third",
     },
 }
-ReportError = runs.ReportError
+
+
+class ReportError(errors.UserError):
+    """What cannot be reported on: the message names the path and the remedy."""
 
 
 def write(workdir: epath.PathLike, output: epath.PathLike | None = None) -> epath.Path:
@@ -274,14 +279,6 @@ def p_value(p: float | None) -> str:
     return "–" if p is None else "< 0.001" if p < 0.001 else f"{p:.3f}"  # noqa: RUF001
 
 
-def duration(seconds: float) -> str:
-    """Seconds as people read them: 42 s, 12 min, 3 h 05 min."""
-    if seconds < 120:
-        return f"{seconds:.0f} s"
-    hours, minutes = divmod(round(seconds / 60), 60)
-    return f"{hours} h {minutes:02d} min" if hours else f"{minutes} min"
-
-
 def write_page(path: epath.Path, template: str, values: Mapping[str, Any]) -> epath.Path:
     """Fills a template of caecnn_jax/templates and writes the page aside, then renames it."""
     environment = jinja2.Environment(
@@ -291,7 +288,7 @@ def write_page(path: epath.Path, template: str, values: Mapping[str, Any]) -> ep
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    functions = (title, model_name, config_lib.flatten, number, signed, duration, p_value)
+    functions = (title, model_name, config_lib.flatten, number, signed, as_time, p_value)
     environment.filters |= {function.__name__: function for function in functions}
     return write_file(path, environment.get_template(template).render(values))
 

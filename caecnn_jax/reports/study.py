@@ -8,6 +8,7 @@ import numpy as np
 from etils import epath
 
 from caecnn_jax import study as study_lib
+from caecnn_jax.durations import as_time
 from caecnn_jax.records import drawing, figures, runs
 from caecnn_jax.reports import charts, report
 from caecnn_jax.results import variants
@@ -96,7 +97,7 @@ def preamble(result: Mapping[str, Any]) -> list[str]:
         sentences.append(
             f"{environment['device_kind']}, {environment['cpu_count']} CPU cores, "
             f"jax {environment['jax']}{_commit(environment)}; "
-            f"{report.duration(result['seconds'])} of training."
+            f"{as_time(result['seconds'])} of training."
         )
     if result["published"]:
         sentences.append(f"Published: {result['published']['source']}.")
@@ -131,7 +132,7 @@ def _cells(
     cells += ["–" if mean is None else f"{mean['mean']:.4f}" for mean in means]  # noqa: RUF001
     if published is not None:
         cells.append(report.number(published.get(variant)))
-    return [*cells, report.duration(one["seconds"])]
+    return [*cells, as_time(one["seconds"])]
 
 
 def _interval(one: Mapping[str, Any] | None, signed: bool = False) -> str:

@@ -23,10 +23,10 @@ from caecnn_jax import config as config_lib
 from caecnn_jax import errors
 from caecnn_jax import study as study_lib
 from caecnn_jax.data import dataset, requirements
+from caecnn_jax.durations import as_time
 from caecnn_jax.records import runs as runs_lib
 from caecnn_jax.records import workdir as workdir_lib
 from caecnn_jax.training import devices, signals, train, workload
-from caecnn_jax.training.progress import as_time
 
 Load = Callable[..., dataset.Dataset]  # the data of a config
 # The fields that decide which images are read, so that runs that agree in them share the images.

@@ -1,6 +1,5 @@
 """What a command's runs have come to so far: history.jsonl, an epoch's line, bars, time left."""
 
-import datetime
 import math
 import sys
 import threading
@@ -15,6 +14,7 @@ from absl import logging
 from etils import epath
 
 from caecnn_jax import logs
+from caecnn_jax.durations import as_time
 from caecnn_jax.records import workdir
 from caecnn_jax.records.journal import Journal
 from caecnn_jax.results import metrics
@@ -138,11 +138,6 @@ def is_joint(epoch: int, config: ml_collections.ConfigDict) -> bool:
     """Whether all parts train in an epoch, counted from 1: it is no warm-up epoch."""
     both = config.use_cae and config.use_cnn
     return not both or epoch > config.only_train_cae_until
-
-
-def as_time(seconds: float) -> str:
-    """Hours, minutes and seconds: 1:02:03."""
-    return str(datetime.timedelta(seconds=round(seconds)))
 
 
 def _cell(value: float | None, digits: int = 3) -> str:

@@ -10,10 +10,10 @@ import ml_collections
 import numpy as np
 
 from caecnn_jax.data import augment, dataset, sampling
+from caecnn_jax.durations import as_time
 from caecnn_jax.networks import models
 from caecnn_jax.records import runs
 from caecnn_jax.training import devices, epochs, steps, train
-from caecnn_jax.training.progress import as_time
 
 FORWARD = 1 / 3  # of a training step's time: evaluation has no backward pass, which takes two
 Speed = Mapping[str, float]  # by phase, "warmup" and "joint": training images per second, in epochs
