@@ -281,7 +281,7 @@ FOLDERS = [
     ({"run": None}, EVALUATE, "run holds no run: there is no config.json; check --workdir"),
     ({"run": "a file"}, EVALUATE, "run"),
     ({"run/config.json": "{"}, EVALUATE, "config.json: the saved config is no JSON"),
-    ({"run/config.json": b"\xff"}, EVALUATE, "config.json: .*decode"),
+    ({"run/config.json": b"\xff"}, EVALUATE, "cannot read .*config.json .*decode"),
     ({"run/config.json": "[]"}, EVALUATE, "config.json: the saved config holds no fields"),
     ({"run/config.json": "{}"}, EVALUATE, "config.json: config.use_cnn is missing"),
     ({"run/config.json": saved(batch_size=0)}, EVALUATE, "config.json: config.batch_size=0: must"),
