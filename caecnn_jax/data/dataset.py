@@ -34,7 +34,7 @@ from caecnn_jax.data import (
     sampling,
 )
 from caecnn_jax.errors import DataError, UserError
-from configs import default
+from configs import default, own_images
 
 LISTED_CLASSES = 30  # in a table; more are summarised
 COLUMNS = 100
@@ -280,11 +280,18 @@ def _advice(config: ml_collections.ConfigDict, data: Dataset) -> list[str]:
         if config[name] != default.get_config()[name]
     }
     fields = {"dataset": config.dataset} | changed
+    shared = f"  {_shared_in_words(pixels.shared(data.images, data.num_train), data)}"
+    training = own_images.get_config()
+    training.update(fields)
+    try:
+        config_lib.validate(training)
+    except config_lib.ConfigError as error:
+        return [shared, f"configs/own_images.py cannot train on them so: {error}"]
     words = ["python main.py --config configs/own_images.py"]
     words += [shlex.quote(f"--config.{name}={value}") for name, value in fields.items()]
     workdir = shlex.quote(f"runs/{pathlib.PurePath(data.name.replace(':', '_')).name}")
     return [
-        f"  {_shared_in_words(pixels.shared(data.images, data.num_train), data)}",
+        shared,
         "To train on them:",
         f"  {' '.join(words)} --workdir {workdir}",
     ]

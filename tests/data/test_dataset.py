@@ -299,15 +299,24 @@ def test_a_description_is_what_a_finished_run_needs():
 
 def test_the_command_describes_a_folder_and_says_how_to_train(tmp_path, monkeypatch, capsys):
     folder = image_folders.odd(tmp_path / "my data")
-    monkeypatch.setattr(sys, "argv", ["dataset", str(folder), "--image_size=27", "--fit=pad"])
+    monkeypatch.setattr(sys, "argv", ["dataset", str(folder), "--image_size=40", "--fit=pad"])
     assert dataset.main() == 0
     out = capsys.readouterr().out
-    assert "my data: 21 images of 3 classes, 27x27 RGB" in out
+    assert "my data: 21 images of 3 classes, 40x40 RGB" in out
     assert "test images are among the training images too" in out and "broken.png" in out
     assert (
         f"python main.py --config configs/own_images.py '--config.dataset={folder}' "
-        "--config.image_size=27 --config.fit=pad --workdir 'runs/my data'" in out
+        "--config.image_size=40 --config.fit=pad --workdir 'runs/my data'" in out
     )
+
+
+def test_the_command_gives_no_command_that_would_be_refused(tmp_path, monkeypatch, capsys):
+    folder = image_folders.odd(tmp_path / "my data")
+    monkeypatch.setattr(sys, "argv", ["dataset", str(folder), "--image_size=27"])
+    assert dataset.main() == 0
+    out = capsys.readouterr().out
+    assert "configs/own_images.py cannot train on them so: config.cae.enc_block_sizes" in out
+    assert "config.image_size=24 or 32 would do" in out and "main.py" not in out
 
 
 def test_the_command_prepares_cifar10_and_says_where_it_lies(tmp_path, monkeypatch, capsys):
