@@ -13,7 +13,7 @@ import struct
 import warnings
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any, BinaryIO, NamedTuple
+from typing import BinaryIO, NamedTuple
 
 import numpy as np
 from PIL import ExifTags, Image, UnidentifiedImageError
@@ -172,18 +172,17 @@ def _read(path: pathlib.Path, size: int, fit: str, channels: int) -> Picture:
 
 
 def _check_pixels(path: str | os.PathLike, size: tuple[int, int]) -> None:
-    """Pillow only warns of up to twice its limit."""
+    """Pillow only warns of up to twice its limit, and of nothing where somebody took that away."""
     width, height = size
-    limit: Any = Image.MAX_IMAGE_PIXELS  # a number, unless somebody took it away
-    if width * height > limit:
+    if Image.MAX_IMAGE_PIXELS is not None and width * height > Image.MAX_IMAGE_PIXELS:
         raise ImageError(f"{path}: {_too_large(f'it has {width}x{height} pixels')}")
 
 
 def _too_large(found: str) -> str:
-    limit: Any = Image.MAX_IMAGE_PIXELS
+    assert Image.MAX_IMAGE_PIXELS is not None  # or nothing would be too large
     return (
-        f"{found}; a file of more than {limit / 1e6:.0f} million could be a decompression bomb: "
-        "save it smaller"
+        f"{found}; a file of more than {Image.MAX_IMAGE_PIXELS / 1e6:.0f} million could be a "
+        "decompression bomb: save it smaller"
     )
 
 

@@ -214,6 +214,12 @@ def test_the_limit_of_pixels_is_named_with_its_remedy(tmp_path):
             image_files.read(tmp_path / "a.png", 32)
 
 
+def test_a_limit_that_somebody_took_away_limits_nothing(tmp_path, monkeypatch):
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", None)
+    Image.new("RGB", (9, 9), RED).save(tmp_path / "a.png")
+    assert (image_files.read(tmp_path / "a.png", 9).pixels == RED).all()
+
+
 def test_fractions_are_refused_by_name(tmp_path):
     Image.fromarray(np.zeros((9, 9), np.float32)).save(tmp_path / "a.tiff")
     with pytest.raises(image_files.ImageError, match="its pixels are fractions"):
