@@ -264,6 +264,11 @@ def title(name: str) -> str:
     return name.replace("_", " ")
 
 
+def heading(words: str) -> str:
+    """A capital at the beginning, the rest as it is: Macro F1."""
+    return words[:1].upper() + words[1:]
+
+
 def number(value: float | None, digits: int = 4) -> str:
     """A metric for people: a dash where there is none."""
     return "–" if value is None else f"{value:.{digits}f}"  # noqa: RUF001
@@ -288,7 +293,7 @@ def write_page(path: epath.Path, template: str, values: Mapping[str, Any]) -> ep
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    functions = (title, model_name, config_lib.flatten, number, signed, as_time, p_value)
+    functions = (title, heading, model_name, config_lib.flatten, number, signed, as_time, p_value)
     environment.filters |= {function.__name__: function for function in functions}
     return write_file(path, environment.get_template(template).render(values))
 

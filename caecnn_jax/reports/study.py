@@ -248,6 +248,7 @@ def _rows(names: Sequence[str], label: str, per_row: float = 0.22):
     axes.set_yticks(range(len(names)), names)
     axes.set_ylim(len(names) - 0.5, -0.5)
     axes.grid(axis="y", visible=False)
+    axes.xaxis.set_major_locator(drawing.MaxNLocator(6))  # more labels would touch each other
     axes.set_xlabel(label)
     return axes
 
