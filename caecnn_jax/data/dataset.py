@@ -51,6 +51,7 @@ class Dataset:
     name: str
     digest: str  # of all of the above but the name: equal where images and labels are
     notes: tuple[str, ...] = ()  # sizes seen, what was left out and why
+    files: tuple[pathlib.Path, ...] = ()  # of the N images, where each is a file
 
 
 def from_arrays(
@@ -154,6 +155,7 @@ class Source:
             self.name,
             digest or pixels.digest(read.images, labels, num_train, self.class_names),
             notes,
+            tuple(found.files[place] for place in order[read.kept]) if found.files else (),
         )
         _check_train_part(data)
         if not digest and (twice := pixels.shared(data.images, data.num_train)):

@@ -173,6 +173,7 @@ def _listing(
         read,
         [_mark(path, root) for path in paths],
         passed_over=+passed_over,
+        files=paths,
     )
 
 

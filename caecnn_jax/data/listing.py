@@ -1,5 +1,6 @@
 """What the data are, found out without decoding an image: classes, labels, and how to read them."""
 
+import pathlib
 import types
 from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
@@ -25,6 +26,7 @@ class Listing(NamedTuple):
     shape: tuple[int, int, int] | None = None  # H, W, C where all images are arrays of one shape
     digest: str | None = None  # of the whole, in the shape that it has, where that is known
     passed_over: Mapping[str, int] = types.MappingProxyType({})  # entries, by reason
+    files: Sequence[pathlib.Path] = ()  # of the N images, where each is a file
 
     @property
     def num_train(self) -> int:

@@ -184,6 +184,25 @@ def own_data(
     return data
 
 
+def held_out(
+    workdir: epath.Path,
+    config: ml_collections.ConfigDict,
+    description: dataset.Description,
+    run: str,
+) -> tuple[dataset.Dataset, np.ndarray]:
+    """A run's data, and the indices of the images that it was not trained on but judged by.
+
+    Raises EvaluateError where other data lie there now.
+    """
+    data = _load(config, description, {})
+    if not _is_own(data, description):
+        raise EvaluateError(
+            f"{data.name} holds other images than {workdir} was trained on, so nobody knows which "
+            "of them were held out: put the old ones back, or train again"
+        )
+    return data, _of_run(config, data, run, None)
+
+
 def _is_own(data: dataset.Dataset, description: dataset.Description) -> bool:
     return not description.digest or data.digest == description.digest
 

@@ -11,7 +11,8 @@ import csv
 import functools
 import io
 import os
-from collections.abc import Sequence
+import pathlib
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -34,6 +35,14 @@ BATCH_SIZE = 256  # images; the last batch is padded, so that one program serves
 
 class PredictError(errors.UserError):
     """Something that the run's networks cannot do, or results that cannot be written."""
+
+
+class HeldOut(NamedTuple):
+    """N images of a run's own data that its model was not trained on."""
+
+    images: np.ndarray  # uint8 [N, H, W, C], as the networks read them
+    labels: np.ndarray  # int32 [N], places in `class_names`
+    files: tuple[pathlib.Path, ...]  # of each image; none where the data are no image files
 
 
 class Recipe(NamedTuple):
@@ -87,10 +96,12 @@ class Predictor:
         description: dataset.Description,
         variables: Sequence[dict[str, Any]],
         corrections: Sequence[losses.PostHoc | None] = (),
+        held_out: Callable[[], tuple[dataset.Dataset, np.ndarray]] | None = None,
     ):
         """`variables`: {"params", "batch_stats"} of each model; `corrections` of their logits.
 
-        float64 runs compute in float32.
+        float64 runs compute in float32. `held_out` reads the run's data, with the indices of what
+        the models were not trained on.
         """
         config = config.copy_and_resolve_references()
         if config.dtype == "float64":
@@ -103,6 +114,7 @@ class Predictor:
         made = tuple(corrections) or (None,) * len(self.variables)
         self.recipe = Recipe(self.model, statistics, losses.Loss(**config.cnn.loss), made)
         self.class_names = description.class_names
+        self._held_out = held_out
 
     @property
     def image_shape(self) -> tuple[int, int, int]:
@@ -138,6 +150,18 @@ class Predictor:
     def encode(self, images: np.ndarray) -> np.ndarray:
         """The CAE's codes, float [N, h, w, c], of uint8 [N, H, W, C]."""
         return self._output("code", images, "only one model with a CAE has a code: choose one fold")
+
+    def held_out(self) -> HeldOut:
+        """The images that the model was judged by: of a fold its validation part, else the test's.
+
+        Reads the run's data where they lay when it was trained; raises a UserError where they are
+        no more, or others.
+        """
+        if self._held_out is None:
+            raise PredictError("a model of no run's folder has no images: see predict.load")
+        data, indices = self._held_out()
+        files = tuple(data.files[index] for index in indices) if data.files else ()
+        return HeldOut(data.images[indices], data.labels[indices], files)
 
     def _output(self, name: str, images: np.ndarray, missing: str) -> np.ndarray:
         outputs = self.outputs(images)
@@ -183,7 +207,9 @@ def load(
         evaluate.post_hoc(folder, config, description, one, name, correction, data)
         for name, one in zip(names, variables, strict=True)
     ]
-    return Predictor(config, description, variables, corrections)
+    judged = sampling.TEST if fold == "all" else names[0]
+    held_out = functools.partial(evaluate.held_out, folder, config, description, judged)
+    return Predictor(config, description, variables, corrections, held_out)
 
 
 def predict(

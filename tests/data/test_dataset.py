@@ -71,6 +71,18 @@ def test_images_are_those_that_predict_reads(tmp_path):
         np.testing.assert_array_equal(data.images[-1], picture.pixels)
 
 
+def test_each_image_has_its_file_whatever_was_left_out(tmp_path):
+    photos = image_folders.odd(tmp_path / "data")  # one file is damaged
+    for _ in range(2):  # decoded, then from the cache
+        data = dataset.load(config_of(photos))
+        assert (
+            len(data.files) == len(data.images) < sum(path.is_file() for path in photos.rglob("*"))
+        )
+        for image, path in zip(data.images, data.files, strict=True):
+            np.testing.assert_array_equal(image_files.read(path, 16).pixels, image)
+    assert dataset.from_arrays(data.images, data.labels, 3, data.class_names).files == ()
+
+
 def test_the_digest_depends_on_the_images_and_not_on_where_they_lie(tmp_path, monkeypatch):
     first = dataset.load(config_of(image_folders.plain(tmp_path / "one")))
     shutil.copytree(tmp_path / "one", tmp_path / "other", copy_function=shutil.copyfile)

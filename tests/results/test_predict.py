@@ -1,7 +1,10 @@
 """Predictions of arrays and of image files, and image files as people have them."""
 
 import csv
+import dataclasses
 import json
+import pathlib
+import types
 
 import image_cases
 import jax
@@ -15,7 +18,7 @@ from caecnn_jax import errors, saved_config
 from caecnn_jax.data import augment, cifar, dataset
 from caecnn_jax.networks import models
 from caecnn_jax.records import about, checkpoints
-from caecnn_jax.results import predict
+from caecnn_jax.results import evaluate, predict
 from caecnn_jax.training import steps
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
@@ -85,6 +88,41 @@ def test_all_folds_are_averaged(trained_run, images):
     np.testing.assert_allclose(together.classify(images), mean, rtol=1e-5)
     with pytest.raises(predict.PredictError, match="choose one fold"):
         together.encode(images)
+
+
+def test_the_images_that_a_model_was_judged_by_are_at_hand(trained_run, tiny_data, same_data):
+    test = tiny_data.num_train
+    for fold in ("test", "all"):
+        found = predict.load(trained_run, fold=fold).held_out()
+        np.testing.assert_array_equal(found.images, tiny_data.images[test:])
+        np.testing.assert_array_equal(found.labels, tiny_data.labels[test:])
+    first, second = (predict.load(trained_run, fold=fold).held_out() for fold in (1, 2))
+    digests = [{image.tobytes() for image in one.images} for one in (first, second)]
+    assert [len(one) for one in digests] == [88, 88] and not digests[0] & digests[1]
+    assert not any(image.tobytes() in digests[0] | digests[1] for image in tiny_data.images[test:])
+    model = predict.load(trained_run, fold=1, checkpoint="last")
+    metrics = json.loads((trained_run / "metrics.json").read_text())
+    tops = model.classify(first.images).argmax(axis=1)
+    accuracy = metrics["cv"]["folds"][0]["accuracy"]
+    assert np.mean(tops == first.labels) == pytest.approx(accuracy, abs=1.5 / 88)
+
+
+def test_held_out_images_have_their_files(trained_run, tiny_data, monkeypatch):
+    files = tuple(pathlib.Path(f"{number}.png") for number in range(len(tiny_data.labels)))
+    data = dataclasses.replace(tiny_data, files=files)
+    monkeypatch.setattr(dataset, "open_source", lambda _: types.SimpleNamespace(read=lambda: data))
+    held_out = predict.load(trained_run).held_out()
+    assert held_out.files == files[tiny_data.num_train :]
+    assert len(held_out.files) == len(held_out.labels) == len(held_out.images)
+
+
+def test_of_other_data_nobody_knows_what_was_held_out(trained_run, tiny_data, monkeypatch):
+    data = dataclasses.replace(tiny_data, digest="another")
+    monkeypatch.setattr(dataset, "open_source", lambda _: types.SimpleNamespace(read=lambda: data))
+    with pytest.raises(evaluate.EvaluateError, match=r"other images than .* was trained on"):
+        predict.load(trained_run).held_out()
+    with pytest.raises(predict.PredictError, match=r"predict\.load"):
+        untrained("cnn").held_out()
 
 
 def test_a_float64_run_is_used_in_float32_without_x64(tmp_path, images):
