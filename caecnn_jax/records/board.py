@@ -6,6 +6,7 @@ import io
 import math
 import re
 import time
+import types
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -22,6 +23,30 @@ MOST_CLASSES = 30  # that have curves of precision and recall too, beside those 
 MOST_CODES, MOST_COORDINATES, THUMBNAIL = 300, 50, 32
 
 
+class _Events:
+    """An event file in a bucket, where nothing can be appended: sent whole at each flush.
+
+    tensorboardX's own ones need further packages, or ask for credentials on their own.
+    """
+
+    def __init__(self, path: str):
+        self._path, self._content, self._sent = epath.Path(path), bytearray(), 0
+
+    def write(self, data: bytes) -> None:
+        self._content += data
+
+    def flush(self) -> None:
+        if self._sent < len(self._content):
+            workdir.write_bytes(self._path, bytes(self._content))
+            self._sent = len(self._content)
+
+    close = flush
+
+
+for _scheme in workdir.BUCKETS:
+    record_writer.register_writer_factory(_scheme, types.SimpleNamespace(open=_Events))
+
+
 class Board:
     """Writes the scalars and pictures of one run; `first_epoch` hides what a killed run left.
 
@@ -36,10 +61,13 @@ class Board:
 
     @functools.cached_property
     def _writer(self) -> record_writer.RecordWriter:
-        self._directory.mkdir(parents=True, exist_ok=True)
+        workdir.make_folder(self._directory)
         # Readers take the files in the order of their names: one more than the last, whatever the
         # clock says now.
-        names = [path.name for path in self._directory.iterdir()]
+        try:
+            names = [path.name for path in self._directory.iterdir()]
+        except FileNotFoundError:  # a bucket's folder is there once something lies in it
+            names = []
         before = [int(found[1]) for name in names if (found := re.search(r"tfevents\.(\d+)", name))]
         number = max([int(time.time()), *(last + 1 for last in before)])
         path = self._directory / f"events.out.tfevents.{number:010d}.{self._first_epoch:05d}"
@@ -135,7 +163,7 @@ class Board:
 """
         place = self._directory / "code"
         with workdir.writing(place):
-            place.mkdir(parents=True, exist_ok=True)
+            workdir.make_folder(place)
         for name, content in files.items():
             workdir.write_bytes(place / name, content)
         workdir.write_bytes(self._directory / "projector_config.pbtxt", config.encode())
@@ -144,7 +172,7 @@ class Board:
         """Closes the event file, if there is one."""
         if "_writer" in self.__dict__:
             # All is flushed; what a full disk refused is tried again here, and has been reported.
-            with contextlib.suppress(OSError):
+            with contextlib.suppress(OSError, workdir.WorkdirError):
                 self._writer.close()
 
 

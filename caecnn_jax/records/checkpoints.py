@@ -12,7 +12,7 @@ import json
 import os
 import re
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -105,10 +105,11 @@ class Checkpoints:
         """Makes the directory unless it is only read, and removes half-written checkpoints."""
         if not self._read_only:  # Orbax's own read_only warns at every opening
             with workdir.writing(self.directory):
-                self.directory.mkdir(parents=True, exist_ok=True)
+                workdir.make_folder(self.directory)
+        has_commit_files = os.fspath(self.directory).startswith("gs://")
         options = ocp.CheckpointManagerOptions(
             create=False,
-            cleanup_tmp_directories=not self._read_only,
+            cleanup_tmp_directories=not self._read_only and not has_commit_files,
             enable_async_checkpointing=False,
             # Else folders are made in threads that others wait for by a number, which Orbax counts
             # for the whole process: runs that save at the same time would take each other's folders
@@ -119,7 +120,20 @@ class Checkpoints:
                 primary_host=jax.process_index(), active_processes={jax.process_index()}
             ),
         )
-        return ocp.CheckpointManager(self.directory, options=options)
+        manager = ocp.CheckpointManager(self.directory, options=options)
+        if has_commit_files and not self._read_only:
+            self._remove_partial(complete=manager.all_steps())
+        return manager
+
+    def _remove_partial(self, complete: Sequence[int]) -> None:
+        """Removes half-written checkpoints where a file in it, no name, says that one is complete.
+
+        Orbax's own way would also remove the folder of interrupted epochs, which has no such file.
+        """
+        with workdir.writing(self.directory):
+            for path in self.directory.iterdir() if self.directory.exists() else ():
+                if path.name.isdecimal() and int(path.name) not in complete:
+                    path.rmtree()
 
     def steps(self) -> list[int]:
         """The numbers of the complete checkpoints, ascending."""

@@ -54,6 +54,7 @@ class Journal:
         # An epoch cut short by a signal; kept apart, since only whole epochs count elsewhere.
         self._interrupted = checkpoints.Checkpoints(folder / split.name / "interrupted")
         self._board: board.Board | None = None
+        self._is_longer = False  # than when its last pictures may have been drawn
 
     @property
     def pictures(self) -> epath.Path:
@@ -124,8 +125,10 @@ class Journal:
         if self._board is None:
             return
         workdir.check_present(self._folder)
-        for name in FINAL_PICTURES:  # of a run that was to be shorter
-            (self.pictures / f"{name}.png").unlink(missing_ok=True)
+        if not self._is_longer:  # in a bucket each is a request
+            for name in FINAL_PICTURES:
+                (self.pictures / f"{name}.png").unlink(missing_ok=True)
+            self._is_longer = True
         epoch = record["epoch"]
         self._epochs.save(epoch, arrays, {"epoch": epoch, "records": self.records})
         self._clean_up(keep)
@@ -249,7 +252,7 @@ class Journal:
             return
         stem = name if epoch is None else f"{name}-epoch-{epoch:04d}"
         with workdir.writing(self.pictures):
-            self.pictures.mkdir(parents=True, exist_ok=True)
+            workdir.make_folder(self.pictures)
         workdir.write_bytes(self.pictures / f"{stem}.png", png)
         if epoch is not None:
             self._board.picture(name, _pixels(png), epoch)

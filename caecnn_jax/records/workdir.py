@@ -15,6 +15,7 @@ from collections.abc import Iterator
 import ml_collections
 from absl import logging
 from etils import epath
+from etils.epath import backend
 
 from caecnn_jax import config as config_lib
 from caecnn_jax import errors, logs, saved_config
@@ -47,40 +48,63 @@ def resolve(path: str | os.PathLike) -> epath.Path:
     return epath.Path(os.path.abspath(os.path.expanduser(path)))
 
 
+def in_bucket(path: str | os.PathLike) -> bool:
+    """Whether the path is the address of something in a bucket."""
+    return "://" in os.fspath(path)
+
+
+def make_folder(path: epath.Path) -> None:
+    """Makes a folder and those that it lies in, where they are missing; raises OSError.
+
+    A bucket has none, only objects with slashes in their names: nothing is asked of it.
+    """
+    if not in_bucket(path):
+        path.mkdir(parents=True, exist_ok=True)
+
+
 @contextlib.contextmanager
 def writing(path: epath.Path) -> Iterator[None]:
-    """Turns a disk's failure while `path` is written into a WorkdirError with path and remedy."""
+    """Turns a storage's failure while `path` is written into a WorkdirError with the remedy."""
     try:
         yield
-    except OSError as error:
-        raise WorkdirError(_failure(path, error.strerror or str(error))) from error
-    except (ValueError, RuntimeError) as error:
-        # So Orbax's storage, tensorstore, reports what the system said.
-        code = re.search(r"os_error_code='(\d+)'", str(error))
-        if code is None:
+    except errors.UserError:
+        raise
+    except Exception as error:
+        reason = _reason(error, path)
+        if reason is None:
             raise
-        raise WorkdirError(_failure(path, os.strerror(int(code[1])))) from error
+        remedy = "the bucket and your rights to it" if in_bucket(path) else "the disk"
+        raise WorkdirError(
+            f"cannot write {path}: {reason}; what was saved before is whole: see to {remedy}, then "
+            "give the same command again"
+        ) from error
 
 
-def _failure(path: epath.Path, reason: str) -> str:
-    return (
-        f"cannot write {path}: {reason}; what was saved before is whole: see to the disk, then "
-        "give the same command again"
-    )
+def _reason(error: Exception, path: epath.Path) -> str | None:
+    """What storage says of a failure; None where the error is none of storage."""
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    # So Orbax's storage, tensorstore, reports what the system said.
+    if code := re.search(r"os_error_code='(\d+)'", str(error)):
+        return os.strerror(int(code[1]))
+    if in_bucket(path):  # whose libraries raise errors of their own
+        return f"{type(error).__name__}: {str(error).strip()[:300]}".splitlines()[0]
+    return str(error) if isinstance(error, OSError) else None
 
 
 def write_bytes(path: epath.Path, content: bytes) -> None:
     """Writes aside and renames, so that `path` holds the old content or the new, whole.
 
-    A bucket's objects appear whole, and renaming one is copying it: there it is written at once.
-    Raises WorkdirError when the disk does not take it.
+    A bucket's objects appear whole, and renaming one is copying it: there it is written at once,
+    in one request where epath's open, write and close are two. Raises WorkdirError when the
+    storage does not take it.
     """
-    in_bucket = "://" in os.fspath(path)
-    aside = path if in_bucket else path.with_name(f".{path.name}.partial")
     with writing(path):
-        aside.write_bytes(content)
-        if in_bucket:
+        if in_bucket(path):
+            backend.fsspec_backend.fs(path).pipe_file(os.fspath(path), content)
             return
+        aside = path.with_name(f".{path.name}.partial")
+        aside.write_bytes(content)
         aside.replace(path)
 
 
@@ -168,7 +192,7 @@ def claim(
     with contextlib.ExitStack() as stack:
         if writes:
             _make(workdir)
-            if "://" not in str(workdir):  # a bucket can be neither locked nor appended to
+            if not in_bucket(workdir):  # a bucket can be neither locked nor appended to
                 stack.enter_context(_lock(workdir))
                 stack.enter_context(logs.to_file(workdir / "train.log"))
         finished = False
@@ -210,7 +234,7 @@ def _is_trained(workdir: epath.Path) -> bool:
 def _make(workdir: epath.Path) -> None:
     try:
         with writing(workdir):
-            workdir.mkdir(parents=True, exist_ok=True)
+            make_folder(workdir)
     except WorkdirError as error:
         if isinstance(error.__cause__, FileExistsError | NotADirectoryError):
             raise WorkdirError(

@@ -301,7 +301,7 @@ def write_page(path: epath.Path, template: str, values: Mapping[str, Any]) -> ep
 def write_file(path: epath.Path, text: str) -> epath.Path:
     """Writes text aside and renames it."""
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        workdir_lib.make_folder(path.parent)
         workdir_lib.write_bytes(path, text.encode())
     except (OSError, workdir_lib.WorkdirError) as error:
         reason = getattr(error, "strerror", None) or error

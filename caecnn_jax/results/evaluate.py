@@ -354,7 +354,7 @@ def _evaluation(
 def write(folder: epath.Path, name: str, result: metrics.Result) -> None:
     """Writes a result, its confusion matrix and reliability diagram; raises WorkdirError."""
     with workdir_lib.writing(folder):
-        folder.mkdir(parents=True, exist_ok=True)
+        workdir_lib.make_folder(folder)
     workdir_lib.write_json(folder / f"{name}.json", result)
     if result["confusion_matrix"]:
         from caecnn_jax.records import figures  # matplotlib takes a second to import

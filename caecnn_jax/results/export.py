@@ -53,7 +53,7 @@ def write(
     )
     content = as_npz(predictor) if path.suffix == ".npz" else as_program(predictor)
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        workdir_lib.make_folder(path.parent)
         workdir_lib.write_bytes(path, content)
     except OSError as error:
         reason = error.strerror or error

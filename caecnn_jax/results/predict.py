@@ -250,7 +250,7 @@ def predict(
     ]
     folder = workdir_lib.resolve(output) if output else workdir / "predictions"
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        workdir_lib.make_folder(folder)
         if save_reconstructions:
             _write_reconstructions(folder / "reconstructions", rows, pixels, outputs)
         content = {
@@ -312,7 +312,7 @@ def as_csv(rows: Sequence[dict[str, Any]]) -> bytes:
 
 def _write_reconstructions(folder: epath.Path, rows, pixels, outputs) -> None:
     """A PNG for each image, and its place in the image's row."""
-    folder.mkdir(exist_ok=True)
+    workdir_lib.make_folder(folder)
     for index, (row, original) in enumerate(zip(rows, pixels, strict=True)):
         # Numbered, since images of different folders may have the same name.
         path = folder / f"{index + 1:04d}-{shortened(epath.Path(row['file']).stem)}.png"

@@ -218,6 +218,19 @@ def test_a_bucket_without_its_package_is_a_sentence(monkeypatch):
         workdir.resolve("gs://runs/a")
 
 
+def test_a_buckets_failure_is_a_sentence_and_a_programs_error_none():
+    def fail(path, error):
+        with workdir.writing(epath.Path(path)):
+            raise error
+
+    with pytest.raises(workdir.WorkdirError, match=r"KeyError: 'token'; .* rights to it, then"):
+        fail("gs://runs/a", KeyError("token"))
+    with pytest.raises(workdir.WorkdirError, match="OSError: Forbidden: runs/a; what"):
+        fail("gs://runs/a", OSError("Forbidden: runs/a\nnot allowed"))
+    with pytest.raises(KeyError):
+        fail("/runs/a", KeyError("token"))
+
+
 @pytest.mark.parametrize("address", ["foo://runs/a", "http://runs/a"])
 def test_an_unknown_kind_of_address_is_a_sentence(address):
     with pytest.raises(workdir.WorkdirError, match="gs:// and s3:// are known"):
