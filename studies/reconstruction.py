@@ -1,6 +1,7 @@
 r"""Whether the autoencoder helps the classifier, and the rare classes.
 
 Run:     python main.py --mode study --config studies/reconstruction.py --workdir runs/recon
+Decide:  --config studies/reconstruction.py:decide, the rows that decide alone
 Few:     --config studies/reconstruction.py:few, with 1, 10 and 100 % of the training images
 Test:    --config studies/reconstruction.py:test, the rows that decide, once, on the test set
 Cost:    --dry_run tells.
@@ -68,9 +69,9 @@ EPOCHS = 12  # those of warm-up included
 
 
 def get_study(arg=None):
-    """Returns the study; `arg` may be "few" or "test"."""
-    if arg not in (None, "", "few", "test"):
-        raise ValueError(f"study argument {arg!r}: known are 'few' and 'test'")
+    """Returns the study; `arg` may be "decide", "few" or "test"."""
+    if arg not in (None, "", "decide", "few", "test"):
+        raise ValueError(f"study argument {arg!r}: known are 'decide', 'few' and 'test'")
     base = best.get_config()
     base.cnn.block_sizes, base.cv_early_stopping = mixed.get_config().cnn.block_sizes, False
     base.num_epoch, base.save_img_per_epoch = EPOCHS, 0
@@ -83,7 +84,7 @@ def get_study(arg=None):
         # All visit as many images, in at most 100 epochs: the fewer there are, the more epochs.
         base.num_epoch, base.image_budget, base.run_folds = 100, EPOCHS * 45_000, 0
         base.num_folds = 5
-    elif arg == "test":
+    elif arg in ("decide", "test"):
         networks = DECIDE
     variants = study.product(axis, networks)
     return {

@@ -15,7 +15,11 @@ from configs import fast, mixed
 
 PROJECT = pathlib.Path(__file__).parent.parent
 NAMES = sorted(path.stem for path in (PROJECT / "studies").glob("[a-z]*.py"))
-FILES = [*NAMES, "reference.py:quick", "reconstruction.py:few", "reconstruction.py:test"]
+FILES = [
+    *NAMES,
+    "reference.py:quick",
+    *(f"reconstruction.py:{argument}" for argument in ("decide", "few", "test")),
+]
 BATCH = {
     "image": jax.ShapeDtypeStruct((2, 32, 32, 3), jnp.float32),
     "label": jax.ShapeDtypeStruct((2,), jnp.int32),
@@ -75,7 +79,10 @@ def test_no_two_variants_of_a_study_are_the_same(file):
     assert len(set(configs)) == len(configs)
 
 
-@pytest.mark.parametrize("file", ["ablation", "fast", "reconstruction", "reconstruction.py:few"])
+@pytest.mark.parametrize(
+    "file",
+    ["ablation", "fast", "reconstruction", "reconstruction.py:decide", "reconstruction.py:few"],
+)
 def test_choices_are_never_made_on_the_test_set(file):
     assert not any(run.config.do_test for run in load(file).runs)
 
