@@ -96,8 +96,7 @@ class Board:
         scalars = {
             f"{part}/{name}": value
             for part in ("train", "valid")
-            for name, value in record[part].items()
-            if value is not None and name not in metrics.GROUPS
+            for name, value in metrics.plain(record[part]).items()
         }
         for group in metrics.GROUPS:
             for name, value in (record["valid"].get(group) or {}).items():

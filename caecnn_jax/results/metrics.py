@@ -209,6 +209,11 @@ def evaluation(
     return record | {"confusion_matrix": confusion.tolist(), "reliability": diagram}
 
 
+def plain(part: Mapping[str, Any]) -> dict[str, float]:
+    """The plain numbers of a record's "train" or "valid": without groups, and what is None."""
+    return {name: value for name, value in part.items() if value is not None and name not in GROUPS}
+
+
 def of_confusion(
     confusion: np.ndarray, class_counts: groups.Counts | None = None
 ) -> dict[str, Any]:

@@ -113,8 +113,7 @@ class Progress:
             return {}
         figures = {
             name: f"{value:.4f}"
-            for name in metrics.FIGURES
-            if (value := journal.records[-1]["valid"][name]) is not None
+            for name, value in metrics.plain(journal.records[-1]["valid"]).items()
         }
         return figures | {"left": as_time(self._seconds_left())}
 
