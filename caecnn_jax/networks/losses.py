@@ -164,8 +164,7 @@ def classification(
         error = cross_entropy(logits, labels, loss.label_smoothing)
     if loss.class_weights == "none":
         return error
-    weights = _weights(class_counts, loss, joint_epoch, error.dtype)
-    return ops.of_labels(jnp.broadcast_to(weights, logits.shape), labels) * error
+    return _image_weights(labels, class_counts, loss, joint_epoch, error.dtype) * error
 
 
 def mean_weight(
@@ -188,19 +187,20 @@ def mean_weight(
     """
     if loss.class_weights == "none":
         return 1.0
-    by_class = _weights(class_counts, loss, joint_epoch, dtype)
-    weights = by_class[labels]
+    weights = _image_weights(labels, class_counts, loss, joint_epoch, dtype)
     if partners is not None:
         weights = share * weights + (1 - share) * weights[partners]
     return jnp.where(mask.any(), masked_mean(weights, mask), 1)
 
 
-def _weights(class_counts: Counts, loss: Loss, joint_epoch: jax.Array | int, dtype) -> jax.Array:
-    """The classes' weights in this joint epoch, float [K]."""
+def _image_weights(
+    labels: jax.Array, class_counts: Counts, loss: Loss, joint_epoch: jax.Array | int, dtype
+) -> jax.Array:
+    """The weight of each image's class in this joint epoch, float [B]."""
     weights = class_weights(loss.class_weights, class_counts, loss.effective_beta, dtype=dtype)
     if loss.deferred_until:
         weights = jnp.where(joint_epoch > loss.deferred_until, weights, 1)
-    return weights
+    return ops.of_labels(jnp.broadcast_to(weights, (len(labels), len(weights))), labels)
 
 
 def mixed_classification(

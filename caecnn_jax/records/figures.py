@@ -14,7 +14,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from caecnn_jax.records import drawing
 from caecnn_jax.records.drawing import COLORS, SERIES
-from caecnn_jax.results import metrics
+from caecnn_jax.results import calibration, metrics
 from caecnn_jax.results.calibration import Reliability
 
 USUAL, RARE = SERIES[0], SERIES[1]
@@ -172,7 +172,7 @@ def draw_reliability(diagram: Reliability) -> drawing.Figure:
         label="gap to confidence",
     )
     bars.plot((0, 1), (0, 1), "--", color=COLORS["muted"], linewidth=1)
-    error = float((images[held] * np.abs(accuracy - confidence)).sum() / max(images.sum(), 1))
+    error = calibration.error_from_bins(*calibration.sums(diagram))
     bars.set(ylim=(0, 1), ylabel="accuracy", title=f"Calibration error {error:.4f}")
     bars.legend(loc="upper left")
     shares.bar(centers, images / max(images.sum(), 1), 0.92 * width, color=COLORS["muted"])

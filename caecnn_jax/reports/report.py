@@ -18,7 +18,7 @@ from caecnn_jax import errors
 from caecnn_jax.durations import as_time
 from caecnn_jax.records import figures, runs
 from caecnn_jax.records import workdir as workdir_lib
-from caecnn_jax.results import calibration, metrics
+from caecnn_jax.results import calibration, groups, metrics
 
 NUM_RECONSTRUCTIONS = 6  # epochs shown; all are in the folder images/
 HEADLINE = {"accuracy": "accuracy", "macro_f1": "macro F1", "loss_cae": "reconstruction loss"}
@@ -30,9 +30,9 @@ MORE = {
 }
 GROUPS = {
     "shots": {
-        "many": "accuracy, more than 100 training images",
-        "medium": "accuracy, 20 to 100 training images",
-        "few": "accuracy, under 20 training images",
+        "many": f"accuracy, more than {groups.MANY} training images",
+        "medium": f"accuracy, {groups.FEW} to {groups.MANY} training images",
+        "few": f"accuracy, under {groups.FEW} training images",
     },
     "thirds": {
         "head": "accuracy, largest third of the classes",
@@ -155,9 +155,14 @@ def confusion_matrices(run: runs.Run) -> dict[str, np.ndarray]:
     sums: dict[str, Any] = {}
     for name, result in run.results.items():
         if result["confusion_matrix"]:
-            part = "test set" if name == "test" else "validation, all folds"
+            part = _part_of(name)
             sums[part] = sums.get(part, 0) + np.asarray(result["confusion_matrix"])
     return sums
+
+
+def _part_of(name: str) -> str:
+    """What a run's figures are pooled in, in words."""
+    return "test set" if name == "test" else "validation, all folds"
 
 
 def figure_rows(run: runs.Run) -> list[dict[str, Any]]:
@@ -187,8 +192,7 @@ def reliability_diagrams(run: runs.Run) -> dict[str, calibration.Reliability]:
     held: dict[str, list] = {}
     for name, result in run.results.items():
         if result.get("reliability"):
-            part = "test set" if name == "test" else "validation, all folds"
-            held.setdefault(part, []).append(result["reliability"])
+            held.setdefault(_part_of(name), []).append(result["reliability"])
     return {part: calibration.pooled(diagrams) for part, diagrams in held.items()}
 
 

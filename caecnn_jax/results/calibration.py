@@ -4,7 +4,7 @@ N: images; K: classes; bins: intervals of equal width of the greatest probabilit
 """
 
 from collections.abc import Sequence
-from typing import Literal, TypedDict
+from typing import TypedDict
 
 import numpy as np
 
@@ -37,19 +37,16 @@ def reliability(images: np.ndarray, confidence: np.ndarray, correct: np.ndarray)
     }
 
 
+def sums(diagram: Reliability) -> np.ndarray:
+    """What `reliability` makes the diagram of, each bin's three sums: float64 [3, bins]."""
+    images = np.asarray(diagram["images"], np.float64)
+    means = [[mean or 0.0 for mean in diagram[name]] for name in ("confidence", "accuracy")]
+    return images * np.array([np.ones(len(images)), *means])
+
+
 def pooled(diagrams: Sequence[Reliability]) -> Reliability:
     """The diagram of all the images of these diagrams, of as many bins each."""
-
-    def summed(name: Literal["confidence", "accuracy"]) -> np.ndarray:
-        return np.sum([np.multiply(one["images"], _zeros(one[name])) for one in diagrams], axis=0)
-
-    images = np.sum([one["images"] for one in diagrams], axis=0)
-    return reliability(images, summed("confidence"), summed("accuracy"))
-
-
-def _zeros(means: Sequence[float | None]) -> np.ndarray:
-    """The means, 0 in empty bins."""
-    return np.array([mean or 0.0 for mean in means])
+    return reliability(*np.sum([sums(one) for one in diagrams], axis=0))
 
 
 def fit_temperature(logits: np.ndarray, labels: np.ndarray) -> float:

@@ -190,16 +190,8 @@ def held_out(
     description: dataset.Description,
     run: str,
 ) -> tuple[dataset.Dataset, np.ndarray]:
-    """A run's data, and the indices of the images that it was not trained on but judged by.
-
-    Raises EvaluateError where other data lie there now.
-    """
-    data = _load(config, description, {})
-    if not _is_own(data, description):
-        raise EvaluateError(
-            f"{data.name} holds other images than {workdir} was trained on, so nobody knows which "
-            "of them were held out: put the old ones back, or train again"
-        )
+    """`own_data`, and the indices of the images that a run was not trained on but judged by."""
+    data = own_data(workdir, config, description)
     return data, _of_run(config, data, run, None)
 
 
@@ -212,8 +204,9 @@ def _check_own(
 ) -> None:
     if not _is_own(data, description):
         raise EvaluateError(
-            f"--calibrate: {data.name} holds other images than {workdir} was trained on, none of "
-            "its validation part: calibrate on its own, then give that --temperature"
+            f"{data.name} holds other images than {workdir} was trained on, so nobody knows which "
+            "of them were held out: put the old ones back (a --temperature that --calibrate finds "
+            "on those may be given for others)"
         )
 
 

@@ -5,6 +5,7 @@ import pytest
 from PIL import Image
 
 from caecnn_jax.records import figures
+from caecnn_jax.results import calibration
 
 NAMES = ["bird", "cat", "ship"]
 
@@ -92,6 +93,17 @@ def test_charts_with_the_same_limits_share_their_scales():
 def test_values_that_are_not_finite_are_left_out():
     figure = figures.draw_learning_curves([record(1), record(2, accuracy=float("nan")), record(3)])
     assert figure.axes[0].lines[0].get_xdata().tolist() == [1, 3]
+
+
+def test_a_reliability_diagram_has_accuracy_the_gap_and_the_error():
+    diagram = calibration.reliability([4, 0, 6], [2.0, 0.0, 5.4], [1, 0, 6])
+    bars, shares = figures.draw_reliability(diagram).axes
+    assert bars.get_title(loc="left") == "Calibration error 0.1600"
+    drawn = [[bar.get_height() for bar in group] for group in bars.containers]
+    assert drawn == [[0.25, 1.0], pytest.approx([0.25, -0.1])]
+    assert [bar.get_height() for bar in shares.patches] == pytest.approx([0.4, 0, 0.6])
+    nothing = calibration.reliability([0, 0], [0.0, 0.0], [0, 0])
+    assert figures.reliability(nothing).startswith(b"\x89PNG")
 
 
 def test_confusion_matrices_add_f1_by_class():

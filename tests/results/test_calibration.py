@@ -21,6 +21,18 @@ def test_the_diagram_has_means_and_nothing_where_a_bin_is_empty():
     }
 
 
+def test_pooled_diagrams_are_that_of_all_images():
+    draws = np.random.default_rng(2)
+    images = draws.integers(0, 9, (3, 15)) * (np.arange(15) > 2)  # some bins are empty
+    sums = [(n, n * draws.random(15), draws.binomial(n, 0.6)) for n in images]
+    pooled = calibration.pooled([calibration.reliability(*one) for one in sums])
+    whole = calibration.reliability(*np.sum(sums, axis=0))
+    assert pooled["images"] == whole["images"] == images.sum(axis=0).tolist()
+    for name in ("confidence", "accuracy"):
+        assert pooled[name][:3] == whole[name][:3] == [None] * 3
+        assert pooled[name][3:] == pytest.approx(whole[name][3:])
+
+
 def test_the_temperature_is_the_one_of_least_nll():
     # Labels drawn from softmax(z / 2.5): the fitted temperature of the logits z is 2.5.
     draws = np.random.default_rng(1)
