@@ -96,10 +96,10 @@ def predict(
     chosen: Mapping[str, Any] | None = None,
 ) -> int:
     """Predicts what image files show."""
-    from caecnn_jax.results import predict as predict_lib
+    from caecnn_jax.results import predict_files
 
     folder = _start(workdir)
-    text, num_skipped = predict_lib.predict(
+    text, num_skipped = predict_files.predict_files(
         folder,
         fold=fold,
         checkpoint=checkpoint,

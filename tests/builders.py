@@ -8,11 +8,15 @@ from collections.abc import Iterator
 import jax
 import numpy as np
 
-from caecnn_jax.data import cifar, dataset
+from caecnn_jax.data import augment, cifar, dataset
+from caecnn_jax.networks import models
+from caecnn_jax.results import predict
+from caecnn_jax.training import steps
 from configs import default
 
 PROJECT = pathlib.Path(__file__).parent.parent
 KINDS = ("cae", "cnn", "code", "mixed")
+ABOUT = dataset.Description("cifar10", cifar.CLASS_NAMES, 32, 3, augment.MEAN, augment.STD, "")
 
 
 def prepared_data_dir() -> str | None:
@@ -59,6 +63,13 @@ def tiny_config(kind: str = "mixed", **changes):
     config.cnn.opt.lr = config.cae.opt.lr = 1e-2
     config.update(changes)
     return config
+
+
+def untrained(kind: str, **changes) -> predict.Predictor:
+    """A predictor of a tiny config, with weights as they are before the first step."""
+    config = tiny_config(kind, **changes)
+    state = steps.create_state(models.from_config(config), config, jax.random.key(0))
+    return predict.Predictor(config, ABOUT, [jax.device_get(state.variables)])
 
 
 def make_data(per_class: int = 20, test_per_class: int = 5) -> dataset.Dataset:

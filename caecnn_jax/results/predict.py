@@ -1,4 +1,4 @@
-"""Use of a trained run: classify and reconstruct arrays, or image files (--mode predict).
+"""Use of a trained run from Python: classify, reconstruct and encode arrays of images.
 
     from caecnn_jax.results import predict
     model = predict.load("runs/mixed", fold="test", checkpoint="best")
@@ -7,9 +7,7 @@
 N: images; H, W, C: of an image; K: classes; h, w, c: of the code.
 """
 
-import csv
 import functools
-import io
 import os
 import pathlib
 from collections.abc import Callable, Sequence
@@ -19,22 +17,18 @@ import jax
 import jax.numpy as jnp
 import ml_collections
 import numpy as np
-from absl import logging
-from etils import epath
 
 from caecnn_jax import errors
-from caecnn_jax.data import augment, dataset, image_files, image_search, sampling
+from caecnn_jax.data import augment, dataset, sampling
 from caecnn_jax.networks import losses, models
-from caecnn_jax.records import about
-from caecnn_jax.records import workdir as workdir_lib
-from caecnn_jax.results import evaluate
+from caecnn_jax.results import trained as trained_lib
 from caecnn_jax.results.corrections import NONE, Correction
 
 BATCH_SIZE = 256  # images; the last batch is padded, so that one program serves all
 
 
 class PredictError(errors.UserError):
-    """Something that the run's networks cannot do, or results that cannot be written."""
+    """Something that the run's networks cannot do, or that its folder does not have."""
 
 
 class HeldOut(NamedTuple):
@@ -109,7 +103,7 @@ class Predictor:
             variables = jax.tree.map(lambda leaf: np.asarray(leaf, np.float32), variables)
         self.config = config
         self.variables = list(variables)
-        self.model = evaluate.networks(config, description)
+        self.model = trained_lib.networks(config, description)
         statistics = augment.Statistics(description.mean, description.std)
         made = tuple(corrections) or (None,) * len(self.variables)
         self.recipe = Recipe(self.model, statistics, losses.Loss(**config.cnn.loss), made)
@@ -185,162 +179,25 @@ def load(
     where the run kept averages; `correction` what is done to the logits. Raises a UserError where
     the folder, the fold or the checkpoint is not there or damaged.
     """
-    folder = workdir_lib.resolve(workdir)
-    config = workdir_lib.read_config(folder)
-    if fold == "all":
-        if not config.do_cv:
-            raise PredictError(f"--fold=all: {folder} has no folds (config.do_cv=False)")
-        names = [sampling.run_name(number) for number in range(1, config.num_folds + 1)]
-    else:
-        names = [evaluate.run_name(config, None if fold is None else str(fold))]
-    description = about.read_description(folder)
+    trained = trained_lib.open_folder(workdir)
+    names: Sequence[str] = trained.folds
+    if fold != "all":
+        names = (trained.run_name(None if fold is None else str(fold)),)
+    elif not names:
+        raise PredictError(f"--fold=all: {trained.folder} has no folds (config.do_cv=False)")
     variables = [
-        evaluate.restore(
-            folder, config, description, run=name, checkpoint=str(checkpoint), weights=weights
-        )
-        for name in names
+        trained.restore(name, checkpoint=str(checkpoint), weights=weights) for name in names
     ]
     for name in names:
-        evaluate.check_correction(config, correction, name)
-    data = evaluate.own_data(folder, config, description) if correction.calibrate else None
+        trained.check_correction(correction, name)
+    data = trained.own_data() if correction.calibrate else None
     corrections = [
-        evaluate.post_hoc(folder, config, description, one, name, correction, data)
+        trained.post_hoc(one, name, correction, data)
         for name, one in zip(names, variables, strict=True)
     ]
-    judged = sampling.TEST if fold == "all" else names[0]
-    held_out = functools.partial(evaluate.held_out, folder, config, description, judged)
-    return Predictor(config, description, variables, corrections, held_out)
 
+    def held_out() -> tuple[dataset.Dataset, np.ndarray]:
+        data = trained.own_data()
+        return data, trained.indices(data, sampling.TEST if fold == "all" else names[0], None)
 
-def predict(
-    workdir: epath.Path,
-    *,
-    fold: str | None = None,
-    checkpoint: str = "last",
-    images: Sequence[str],
-    output: str | None = None,
-    save_reconstructions: bool = False,
-    weights: str | None = None,
-    correction: Correction = NONE,
-) -> tuple[str, int]:
-    """Predicts what image files show; writes predictions.csv and .json into `output`.
-
-    `output` None: workdir/predictions. Returns a text for people and the number of files that could
-    not be read. Raises a UserError when there is nothing to read or to predict with, or nowhere to
-    write.
-    """
-    paths, passed_over = image_search.find(images)
-    predictor = load(
-        workdir, fold=fold, checkpoint=checkpoint, weights=weights, correction=correction
-    )
-    if passed_over:
-        logging.info("passed over: %s", image_search.in_words(passed_over))
-    if save_reconstructions and predictor.model.cae is None:
-        raise PredictError(f"--save_reconstructions: {workdir} trained no CAE to reconstruct with")
-    size, _, channels = predictor.image_shape
-    fit = predictor.config.fit
-    pictures, skipped = image_files.read_all(paths, size, fit=fit, channels=channels)
-    for one in skipped:
-        logging.warning("skipped %s: %s", one["file"], one["reason"])
-    pixels = [picture.pixels for picture in pictures]
-    outputs = predictor.outputs(np.asarray(pixels, np.uint8).reshape(-1, *predictor.image_shape))
-    rows = [
-        row(picture, outputs, index, predictor.class_names)
-        for index, picture in enumerate(pictures)
-    ]
-    folder = workdir_lib.resolve(output) if output else workdir / "predictions"
-    try:
-        workdir_lib.make_folder(folder)
-        if save_reconstructions:
-            _write_reconstructions(folder / "reconstructions", rows, pixels, outputs)
-        content = {
-            "workdir": str(workdir),
-            "fold": fold or evaluate.run_name(predictor.config, None),
-            "checkpoint": checkpoint,
-            "weights": evaluate.weights_of(predictor.config, weights),
-            "post_hoc": [evaluate.as_json(made) for made in predictor.recipe.corrections],
-            "predictions": rows,
-            "skipped": skipped,
-        }
-        workdir_lib.write_json(folder / "predictions.json", content)
-        workdir_lib.write_bytes(folder / "predictions.csv", as_csv(rows))
-    except OSError as error:
-        reason = error.strerror or error
-        raise PredictError(f"cannot write {folder} ({reason}): choose another --output") from error
-    resized = sum((picture.width, picture.height) != (size, size) for picture in pictures)
-    notes = []
-    if resized:
-        notes.append(
-            f"{resized} of {len(rows)} images were resized, antialiased, to {size}x{size} pixels, "
-            "all that the networks see"
-        )
-    return _summary(rows, notes, skipped, folder), len(skipped)
-
-
-def row(
-    picture: image_files.Picture,
-    outputs: dict[str, np.ndarray],
-    index: int,
-    class_names: Sequence[str],
-) -> dict[str, Any]:
-    """One image's prediction as predictions.json holds it."""
-    result = {"file": str(picture.path), "width": picture.width, "height": picture.height}
-    if "probabilities" in outputs:
-        probabilities = outputs["probabilities"][index]
-        top = int(probabilities.argmax())
-        result["top_class"] = class_names[top]
-        result["top_probability"] = float(probabilities[top])
-        result["probabilities"] = dict(zip(class_names, probabilities.tolist(), strict=True))
-    if "reconstruction_error" in outputs:
-        result["reconstruction_error"] = float(outputs["reconstruction_error"][index])
-    return result
-
-
-def as_csv(rows: Sequence[dict[str, Any]]) -> bytes:
-    """The rows as CSV in UTF-8, a column for each class's probability, a header if any row."""
-    flat = [
-        {name: value for name, value in row.items() if name != "probabilities"}
-        | row.get("probabilities", {})
-        for row in rows
-    ]
-    text = io.StringIO()
-    writer = csv.DictWriter(text, flat[0] if flat else ["file"])
-    writer.writeheader()
-    writer.writerows(flat)
-    return text.getvalue().encode(errors="surrogateescape")  # a file's name may be any bytes
-
-
-def _write_reconstructions(folder: epath.Path, rows, pixels, outputs) -> None:
-    """A PNG for each image, and its place in the image's row."""
-    workdir_lib.make_folder(folder)
-    for index, (row, original) in enumerate(zip(rows, pixels, strict=True)):
-        # Numbered, since images of different folders may have the same name.
-        path = folder / f"{index + 1:04d}-{shortened(epath.Path(row['file']).stem)}.png"
-        png = image_files.side_by_side(original, outputs["reconstruction"][index])
-        workdir_lib.write_bytes(path, png)
-        row["reconstruction"] = str(path)
-
-
-def shortened(name: str, most: int = 150) -> str:
-    """The name cut to so many bytes: file systems take 255, and more is added to it."""
-    encoded = name.encode(errors="surrogateescape")
-    return name if len(encoded) <= most else encoded[:most].decode(errors="ignore")
-
-
-def _summary(rows, notes: list[str], skipped, folder: epath.Path, most: int = 20) -> str:
-    """The first predictions, a line each, and what else there is to say."""
-    lines = []
-    for row in rows[:most]:
-        parts = [row["file"].encode(errors="backslashreplace").decode()]
-        if "top_class" in row:
-            parts.append(f"{row['top_class']} {row['top_probability']:.3f}")
-        if "reconstruction_error" in row:
-            parts.append(f"reconstruction error {row['reconstruction_error']:.4f}")
-        lines.append("  ".join(parts))
-    if len(rows) > most:
-        lines.append(f"... and {len(rows) - most} more")
-    lines += notes
-    if skipped:
-        lines.append(f"{len(skipped)} of {len(rows) + len(skipped)} files were skipped, see above")
-    lines.append(f"written to {folder}: predictions.csv and predictions.json")
-    return "\n".join(lines)
+    return Predictor(trained.config, trained.description, variables, corrections, held_out)

@@ -9,7 +9,7 @@ from etils import epath
 from jax import export as jax_export
 
 from caecnn_jax.records import about
-from caecnn_jax.results import corrections, evaluate, export, predict
+from caecnn_jax.results import corrections, evaluate, export, predict, trained
 from caecnn_jax.results.corrections import Correction
 
 
@@ -76,7 +76,7 @@ def test_each_folds_model_is_calibrated_on_its_own_part(trained_run, same_data):
     ],
 )
 def test_what_cannot_be_done_is_said(trained_run, same_data, options, message):
-    with pytest.raises((corrections.CorrectionError, evaluate.EvaluateError), match=message):
+    with pytest.raises((corrections.CorrectionError, trained.TrainedError), match=message):
         evaluate.evaluate(epath.Path(trained_run), **options)
 
 

@@ -1,18 +1,15 @@
 """Evaluation of a run from its own folder, and what the run's end shows on TensorBoard."""
 
 import json
-import shutil
 
 import numpy as np
 import pytest
-from builders import tiny_config
 from etils import epath
 from tensorboard.backend.event_processing import event_accumulator
 from tensorboard.plugins.hparams import plugin_data_pb2
 
-from caecnn_jax.data import sampling
-from caecnn_jax.records import about, board, checkpoints, workdir
-from caecnn_jax.results import evaluate, metrics
+from caecnn_jax.records import board
+from caecnn_jax.results import evaluate, metrics, trained
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 
@@ -42,15 +39,14 @@ def test_a_result_says_which_images_were_right(trained_run, same_data):
     correct = metrics.correctness(result)
     assert len(correct) == np.sum(result["confusion_matrix"])
     assert correct.mean() == pytest.approx(result["accuracy"])
-    trained = result_of(trained_run, "1")
-    for epoch in (trained, trained["best"]):
+    of_run = result_of(trained_run, "1")
+    for epoch in (of_run, of_run["best"]):
         right = metrics.correctness(epoch)
         assert right.sum() == np.trace(epoch["confusion_matrix"])
     # The order is that of the split: class by class, the images are those of the matrix's rows.
-    config, description = workdir.read_config(run), about.read_description(run)
-    data = evaluate.own_data(run, config, description)
-    _, splits = sampling.splits(config, data.labels, data.num_train, data.class_names)
-    labels = data.labels[splits[0].valid]
+    own = trained.open_folder(run)
+    data = own.own_data()
+    labels = data.labels[own.indices(data, "fold_1", "valid")]
     by_class = np.bincount(labels[correct], minlength=len(data.class_names))
     np.testing.assert_array_equal(by_class, np.diag(result["confusion_matrix"]))
 
@@ -62,30 +58,9 @@ def test_any_split_can_be_evaluated(trained_run, same_data):
                 "confusion_matrix"
             ]
         )
-        for split in evaluate.SPLITS
+        for split in ("train", "valid", "test")
     }
     assert counts == {"train": 88, "valid": 88, "test": 50}
-
-
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        ({"fold": "7"}, "fold_7.*--fold"),
-        ({"fold": "nonsense"}, "nonsense.*--fold"),
-        ({"checkpoint": "99"}, "--checkpoint=99: .* has last, best and"),
-    ],
-)
-def test_what_the_run_has_not_got_is_said(trained_run, same_data, options, message):
-    with pytest.raises(evaluate.EvaluateError, match=message):
-        evaluate.evaluate(epath.Path(trained_run), **options)
-
-
-def test_a_run_is_named_by_number_or_test():
-    config = tiny_config()
-    assert evaluate.run_name(config, "2") == "fold_2"
-    assert evaluate.run_name(config, None) == "test"
-    config.do_test = False
-    assert evaluate.run_name(config, None) == "fold_1"
 
 
 @pytest.fixture(scope="module")
@@ -135,27 +110,3 @@ def test_the_projector_has_as_many_codes_of_each_class(trained_run):
     assert codes.shape == (len(labels), board.MOST_COORDINATES)  # of 16 * 16 * 2
     assert set(np.unique(labels, return_counts=True)[1]) == {6}
     assert (folder / "code" / "sprite.jpg").exists()
-
-
-def test_a_checkpoint_that_training_removes_is_looked_for_again(trained_run, tmp_path, monkeypatch):
-    """As predict.load in a loop meets it: the newest of the listing is gone, and a newer there."""
-    folder = tmp_path / "run"
-    shutil.copytree(trained_run, folder)
-    folder = epath.Path(folder)
-    config, description = workdir.read_config(folder), about.read_description(folder)
-    steps_of, moved = checkpoints.Checkpoints.steps, []
-
-    def steps(self):
-        found = steps_of(self)
-        if not moved:  # training saves the next epoch and removes this one
-            moved.append((folder / "test" / str(found[-1])).rename(folder / "test" / "77"))
-        return found
-
-    def restore():
-        return evaluate.restore(folder, config, description, run="test", checkpoint="last")
-
-    monkeypatch.setattr(checkpoints.Checkpoints, "steps", steps)
-    assert restore().keys() == {"params", "batch_stats"}
-    monkeypatch.setattr(checkpoints.Checkpoints, "steps", lambda self: [99])  # always gone
-    with pytest.raises(checkpoints.GoneError, match="try again where the run still trains"):
-        restore()

@@ -1,37 +1,24 @@
-"""Predictions of arrays and of image files, and image files as people have them."""
+"""A trained run used from Python: arrays classified, reconstructed and encoded."""
 
-import csv
 import dataclasses
 import json
 import pathlib
 import types
 
-import image_cases
 import jax
 import numpy as np
 import pytest
-from builders import KINDS, tiny_config
+from builders import ABOUT, KINDS, tiny_config, untrained
 from etils import epath
-from PIL import Image
 
-from caecnn_jax import errors, saved_config
-from caecnn_jax.data import augment, cifar, dataset
+from caecnn_jax import saved_config
+from caecnn_jax.data import augment, dataset
 from caecnn_jax.networks import models
 from caecnn_jax.records import about, checkpoints
-from caecnn_jax.results import evaluate, predict
+from caecnn_jax.results import predict, trained
 from caecnn_jax.training import steps
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
-
-
-ABOUT = dataset.Description("cifar10", cifar.CLASS_NAMES, 32, 3, augment.MEAN, augment.STD, "")
-
-
-def untrained(kind, **changes):
-    """A predictor with weights as they are before the first step."""
-    config = tiny_config(kind, **changes)
-    state = steps.create_state(models.from_config(config), config, jax.random.key(0))
-    return predict.Predictor(config, ABOUT, [jax.device_get(state.variables)])
 
 
 @pytest.fixture
@@ -119,7 +106,7 @@ def test_held_out_images_have_their_files(trained_run, tiny_data, monkeypatch):
 def test_of_other_data_nobody_knows_what_was_held_out(trained_run, tiny_data, monkeypatch):
     data = dataclasses.replace(tiny_data, digest="another")
     monkeypatch.setattr(dataset, "open_source", lambda _: types.SimpleNamespace(read=lambda: data))
-    with pytest.raises(evaluate.EvaluateError, match=r"other images than .* was trained on"):
+    with pytest.raises(trained.TrainedError, match=r"other images than .* was trained on"):
         predict.load(trained_run).held_out()
     with pytest.raises(predict.PredictError, match=r"predict\.load"):
         untrained("cnn").held_out()
@@ -138,65 +125,3 @@ def test_a_float64_run_is_used_in_float32_without_x64(tmp_path, images):
     model = predict.load(tmp_path)
     assert jax.tree.leaves(model.variables)[0].dtype == np.float32
     assert model.reconstruct(images).shape == images.shape
-
-
-def test_files_are_predicted_and_those_skipped_are_counted(trained_run, tiny_data, tmp_path):
-    Image.fromarray(tiny_data.images[0]).save(tmp_path / "small.png")
-    damaged = image_cases.damaged_files(tmp_path)
-    names = [str(tmp_path), str(tmp_path / "missing.png")]
-    out = tmp_path / "out"
-    text, num_skipped = predict.predict(
-        trained_run, images=names, output=str(out), save_reconstructions=True
-    )
-    assert num_skipped == len(damaged)
-    assert "1 of 2 images were resized, antialiased, to 32x32 pixels" in text
-    content = json.loads((out / "predictions.json").read_text())
-    assert (content["weights"], content["post_hoc"]) == ("raw", [None])
-    assert {one["file"].rpartition("/")[2] for one in content["skipped"]} == set(damaged)
-    with open(out / "predictions.csv", newline="") as file:
-        rows = list(csv.DictReader(file))
-    assert len(rows) == len(content["predictions"]) == 2
-    for row, one in zip(rows, content["predictions"], strict=True):
-        assert row["file"] == one["file"]
-        assert float(row[row["top_class"]]) == pytest.approx(one["top_probability"])
-        assert max(one["probabilities"].values()) == one["top_probability"]
-        assert float(row["reconstruction_error"]) == pytest.approx(one["reconstruction_error"])
-        with Image.open(one["reconstruction"]) as pair:
-            assert pair.size == (65 * 8, 32 * 8)
-    whole = next(one for one in content["predictions"] if one["file"].endswith("whole.jpg"))
-    assert (whole["width"], whole["height"]) == (80, 60)
-
-
-def test_an_autoencoder_alone_gives_its_error_only(tmp_path, monkeypatch):
-    monkeypatch.setattr(predict, "load", lambda *_, **__: untrained("cae"))
-    image_cases.halves().save(tmp_path / "a.png")
-    predict.predict(tmp_path, images=[str(tmp_path / "a.png")], fold="test")
-    header = (tmp_path / "predictions" / "predictions.csv").read_text().splitlines()[0]
-    assert header == "file,width,height,reconstruction_error"
-
-
-def test_a_place_that_cannot_be_written_is_named(trained_run, tmp_path):
-    image_cases.halves().save(tmp_path / "a.png")
-    blocked = tmp_path / "a.png" / "out"
-    with pytest.raises(errors.UserError, match=r"a\.png"):
-        predict.predict(trained_run, images=[str(tmp_path / "a.png")], output=str(blocked))
-
-
-def test_a_name_of_245_letters_gets_a_shorter_one_for_its_reconstruction(tmp_path, monkeypatch):
-    monkeypatch.setattr(predict, "load", lambda *_, **__: untrained("cae"))
-    for name in ("x" * 245, "é" * 120):  # 240 bytes
-        image_cases.halves().save(tmp_path / f"{name}.png")
-    predict.predict(tmp_path, images=[str(tmp_path)], fold="test", save_reconstructions=True)
-    written = sorted((tmp_path / "predictions" / "reconstructions").iterdir())
-    assert [path.name for path in written] == [f"0001-{'x' * 150}.png", f"0002-{'é' * 75}.png"]
-    assert predict.shortened("short") == "short"
-
-
-def test_what_a_folder_holds_besides_is_told(tmp_path, monkeypatch, caplog):
-    monkeypatch.setattr(predict, "load", lambda *_, **__: untrained("cae"))
-    image_cases.halves().save(tmp_path / "a.png")
-    (tmp_path / "._a.png").write_bytes(b"\0\5\x16\7")
-    caplog.set_level("INFO")
-    _, skipped = predict.predict(tmp_path, images=[str(tmp_path)], fold="test")
-    assert skipped == 0
-    assert "passed over: 1 hidden (the name begins with a dot)" in caplog.text

@@ -145,16 +145,13 @@ def contents(workdir: pathlib.Path) -> dict[str, object]:
     sys.path.insert(0, str(PROJECT))
     from etils import epath
 
-    from caecnn_jax.records import about, checkpoints
-    from caecnn_jax.records import workdir as workdir_lib
-    from caecnn_jax.results import evaluate
+    from caecnn_jax.records import checkpoints
+    from caecnn_jax.results import trained
     from caecnn_jax.training import train
 
     found: dict[str, object] = {}
-    folder = epath.Path(workdir)
-    config = workdir_lib.read_config(folder)
-    model = evaluate.networks(config, about.read_description(folder))
-    shapes = train.saved_shapes(config, model)
+    folder = trained.open_folder(workdir)
+    shapes = train.saved_shapes(folder.config, folder.model)
     lines = (workdir / "history.jsonl").read_text().splitlines()
     found["history.jsonl"] = [without_timings(json.loads(line)) for line in lines]
     found["metrics.json"] = json.loads((workdir / "metrics.json").read_text())

@@ -1,0 +1,94 @@
+"""Predictions for image files: what is written of them, and image files as people have them."""
+
+import csv
+import json
+
+import image_cases
+import pytest
+from builders import ABOUT, untrained
+from etils import epath
+from PIL import Image
+
+from caecnn_jax import errors, saved_config
+from caecnn_jax.records import about
+from caecnn_jax.results import predict
+from caecnn_jax.results.predict_files import predict_files, shortened
+
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
+
+@pytest.fixture
+def cae_run(tmp_path, monkeypatch):
+    """The folder of a run of the CAE alone, whose model is as it was before the first step."""
+    model, folder = untrained("cae"), epath.Path(tmp_path / "run")
+    folder.mkdir()
+    (folder / "config.json").write_text(saved_config.to_text(model.config))
+    about.write_description(folder, ABOUT)
+    monkeypatch.setattr(predict, "load", lambda *_, **__: model)
+    return folder
+
+
+@pytest.fixture
+def photos(tmp_path):
+    """An empty folder for images."""
+    (tmp_path / "photos").mkdir()
+    return tmp_path / "photos"
+
+
+def test_files_are_predicted_and_those_skipped_are_counted(trained_run, tiny_data, tmp_path):
+    Image.fromarray(tiny_data.images[0]).save(tmp_path / "small.png")
+    damaged = image_cases.damaged_files(tmp_path)
+    names = [str(tmp_path), str(tmp_path / "missing.png")]
+    out = tmp_path / "out"
+    text, num_skipped = predict_files(
+        trained_run, images=names, output=str(out), save_reconstructions=True
+    )
+    assert num_skipped == len(damaged)
+    assert "1 of 2 images were resized, antialiased, to 32x32 pixels" in text
+    content = json.loads((out / "predictions.json").read_text())
+    assert (content["weights"], content["post_hoc"]) == ("raw", [None])
+    assert {one["file"].rpartition("/")[2] for one in content["skipped"]} == set(damaged)
+    with open(out / "predictions.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == len(content["predictions"]) == 2
+    for row, one in zip(rows, content["predictions"], strict=True):
+        assert row["file"] == one["file"]
+        assert float(row[row["top_class"]]) == pytest.approx(one["top_probability"])
+        assert max(one["probabilities"].values()) == one["top_probability"]
+        assert float(row["reconstruction_error"]) == pytest.approx(one["reconstruction_error"])
+        with Image.open(one["reconstruction"]) as pair:
+            assert pair.size == (65 * 8, 32 * 8)
+    whole = next(one for one in content["predictions"] if one["file"].endswith("whole.jpg"))
+    assert (whole["width"], whole["height"]) == (80, 60)
+
+
+def test_an_autoencoder_alone_gives_its_error_only(cae_run, photos):
+    image_cases.halves().save(photos / "a.png")
+    predict_files(cae_run, images=[str(photos / "a.png")], fold="test")
+    header = (cae_run / "predictions" / "predictions.csv").read_text().splitlines()[0]
+    assert header == "file,width,height,reconstruction_error"
+
+
+def test_a_place_that_cannot_be_written_is_named(trained_run, tmp_path):
+    image_cases.halves().save(tmp_path / "a.png")
+    blocked = tmp_path / "a.png" / "out"
+    with pytest.raises(errors.UserError, match=r"a\.png"):
+        predict_files(trained_run, images=[str(tmp_path / "a.png")], output=str(blocked))
+
+
+def test_a_name_of_245_letters_gets_a_shorter_one_for_its_reconstruction(cae_run, photos):
+    for name in ("x" * 245, "é" * 120):  # 240 bytes
+        image_cases.halves().save(photos / f"{name}.png")
+    predict_files(cae_run, images=[str(photos)], fold="test", save_reconstructions=True)
+    written = sorted((cae_run / "predictions" / "reconstructions").iterdir())
+    assert [path.name for path in written] == [f"0001-{'x' * 150}.png", f"0002-{'é' * 75}.png"]
+    assert shortened("short") == "short"
+
+
+def test_what_a_folder_holds_besides_is_told(cae_run, photos, caplog):
+    image_cases.halves().save(photos / "a.png")
+    (photos / "._a.png").write_bytes(b"\0\5\x16\7")
+    caplog.set_level("INFO")
+    _, skipped = predict_files(cae_run, images=[str(photos)], fold="test")
+    assert skipped == 0
+    assert "passed over: 1 hidden (the name begins with a dot)" in caplog.text

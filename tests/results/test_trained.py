@@ -1,0 +1,54 @@
+"""What a trained folder has: its runs by name, and their checkpoints while it still trains."""
+
+import shutil
+
+import pytest
+from etils import epath
+
+from caecnn_jax.records import checkpoints
+from caecnn_jax.results import evaluate, trained
+
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"fold": "7"}, "fold_7.*--fold"),
+        ({"fold": "nonsense"}, "nonsense.*--fold"),
+        ({"checkpoint": "99"}, "--checkpoint=99: .* has last, best and"),
+    ],
+)
+def test_what_the_run_has_not_got_is_said(trained_run, same_data, options, message):
+    with pytest.raises(trained.TrainedError, match=message):
+        evaluate.evaluate(epath.Path(trained_run), **options)
+
+
+def test_a_run_is_named_by_number_or_test(trained_run):
+    folder = trained.open_folder(trained_run)
+    assert folder.run_name("2") == "fold_2"
+    assert folder.run_name(None) == "test"
+    folder.config.do_test = False
+    assert folder.run_name(None) == "fold_1"
+
+
+def test_a_checkpoint_that_training_removes_is_looked_for_again(trained_run, tmp_path, monkeypatch):
+    """As predict.load in a loop meets it: the newest of the listing is gone, and a newer there."""
+    folder = tmp_path / "run"
+    shutil.copytree(trained_run, folder)
+    steps_of, moved = checkpoints.Checkpoints.steps, []
+
+    def steps(self):
+        found = steps_of(self)
+        if not moved:  # training saves the next epoch and removes this one
+            moved.append((folder / "test" / str(found[-1])).rename(folder / "test" / "77"))
+        return found
+
+    def restore():
+        return trained.open_folder(folder).restore("test", checkpoint="last")
+
+    monkeypatch.setattr(checkpoints.Checkpoints, "steps", steps)
+    assert restore().keys() == {"params", "batch_stats"}
+    monkeypatch.setattr(checkpoints.Checkpoints, "steps", lambda self: [99])  # always gone
+    with pytest.raises(checkpoints.GoneError, match="try again where the run still trains"):
+        restore()
