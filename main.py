@@ -12,6 +12,7 @@ study      python main.py --mode study --config studies/ablation.py --workdir ru
 from absl import flags
 
 from caecnn_jax import command_line, errors, logs, modes
+from caecnn_jax import part as part_lib
 from caecnn_jax.results.corrections import Correction
 
 MODES = ("train", "evaluate", "predict", "export", "report", "study")
@@ -33,8 +34,8 @@ SAVE = flags.DEFINE_bool("save_reconstructions", False, "predict: a PNG beside e
 RUNS = flags.DEFINE_multi_string(
     "runs", [], "report: folders to compare, or NAME=PATTERN for several seeds; first the baseline."
 )
-INDEX = flags.DEFINE_integer("index", None, "study: which of the parts to train, from 0.")
-COUNT = flags.DEFINE_integer("count", None, "study: how many parts the study is split into.")
+INDEX = flags.DEFINE_integer("index", None, "train, study: which part of the runs, from 0.")
+COUNT = flags.DEFINE_integer("count", None, "train, study: how many parts there are.")
 LAUNCHER = flags.DEFINE_enum("launcher", None, ("submitit",), "study: what trains the parts.")
 DRY_RUN = flags.DEFINE_bool("dry_run", False, "study: say what would train, and how long.")
 TAU = flags.DEFINE_float("tau", 0.0, "Take tau log(class prior) from the logits.")
@@ -45,7 +46,7 @@ CALIBRATE = flags.DEFINE_bool(
 WEIGHTS = flags.DEFINE_enum("weights", None, ("raw", "ema"), "The last ones or their averages.")
 LOGITS = ("tau", "temperature", "calibrate", "weights")
 USED = {  # the flags of each mode, beside --workdir and --log_level
-    "train": ("config", *command_line.MOVED, "distributed"),
+    "train": ("config", *command_line.MOVED, "distributed", "index", "count"),
     "evaluate": ("fold", "checkpoint", "split", *command_line.MOVED, "output", *LOGITS),
     "predict": ("fold", "checkpoint", "images", "output", "save_reconstructions", *LOGITS),
     "export": ("fold", "checkpoint", "output", *LOGITS),
@@ -69,10 +70,11 @@ def main(argv: list[str]) -> int:
     chosen = {"weights": WEIGHTS.value, "correction": correction}
     match MODE.value:
         case "train":
-            modes.before_training(CONFIG.value, DISTRIBUTED.value)
+            part = part_lib.given(INDEX.value, COUNT.value) or part_lib.WHOLE
+            modes.before_training(CONFIG.value, DISTRIBUTED.value, part)
             from caecnn_jax.training import train  # slow to import, so after the checks
 
-            summary = train.train_and_evaluate(CONFIG.value, workdir)
+            summary = train.train_and_evaluate(CONFIG.value, workdir, part=part)
             return modes.after_training(summary, workdir)
         case "evaluate":
             moved = command_line.elsewhere()
@@ -91,8 +93,8 @@ def main(argv: list[str]) -> int:
         case "report":
             return modes.report(workdir, paths + argv[1:], OUTPUT.value)
         case _:  # study
-            parts = INDEX.value, COUNT.value
-            return modes.study(CONFIG.value, workdir, parts, LAUNCHER.value, DRY_RUN.value)
+            part_of_all = INDEX.value, COUNT.value
+            return modes.study(CONFIG.value, workdir, *part_of_all, LAUNCHER.value, DRY_RUN.value)
 
 
 def run() -> None:

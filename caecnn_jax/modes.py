@@ -13,12 +13,21 @@ from typing import Any
 import ml_collections
 
 from caecnn_jax import command_line, errors
+from caecnn_jax import part as part_lib
+from caecnn_jax.part import Part
 
 
-def before_training(config: ml_collections.ConfigDict | None, distributed: bool) -> None:
+def before_training(
+    config: ml_collections.ConfigDict | None, distributed: bool, part: Part
+) -> None:
     """Checks the config, which must be there, and starts the devices."""
     if config is None:
         raise errors.UserError("--config is missing: for example --config configs/mixed.py")
+    if distributed and not part.is_whole:
+        raise errors.UserError(
+            "--index and --count give each process runs of its own, --distributed one run to all: "
+            "leave one out"
+        )
     from caecnn_jax import config as config_lib
 
     config_lib.validate(config)
@@ -27,8 +36,13 @@ def before_training(config: ml_collections.ConfigDict | None, distributed: bool)
     devices.start(config.dtype, config.matmul_precision, distributed=distributed)
 
 
-def after_training(summary: dict, workdir: str) -> int:
-    """Writes the report where it is missing, and prints what came of the training."""
+def after_training(summary: dict | None, workdir: str) -> int:
+    """Writes the report where it is missing, and prints what came of the training.
+
+    Without a `summary` there are runs to come, of other parts.
+    """
+    if summary is None:
+        return 0
     from caecnn_jax.records import workdir as workdir_lib
     from caecnn_jax.reports import report
     from caecnn_jax.results import tables
@@ -154,7 +168,8 @@ def report(workdir: str, runs: Sequence[str], output: str | None) -> int:
 def study(
     base: ml_collections.ConfigDict | None,
     workdir: str,
-    parts: tuple[int | None, int | None],
+    index: int | None,
+    count: int | None,
     launcher: str | None,
     dry_run: bool,
 ) -> int:
@@ -172,13 +187,16 @@ def study(
     from caecnn_jax.training import devices, launch
     from caecnn_jax.training import parts as training
 
-    folder, (index, count) = workdir_lib.resolve(workdir), parts
+    folder = workdir_lib.resolve(workdir)
     if launcher and index is not None:
         raise errors.UserError("--index is for one part, --launcher for all: leave one out")
     if launcher and not dry_run:
         failed = launch.submit(study, folder, num_parts=count or len(study.runs))
     else:
-        runs = study_lib.chosen(study.runs, index, count, os.environ)
+        part = part_lib.WHOLE
+        if not launcher:
+            part = part_lib.given(index, count) or part_lib.of_array(os.environ) or part
+        runs = part.of(study.runs)
         devices.start(base.dtype, base.matmul_precision)
         if dry_run:
             print(training.plan(study, runs, folder))

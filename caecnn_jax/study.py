@@ -210,43 +210,6 @@ def _config(fields: dict) -> ml_collections.ConfigDict:
     return ml_collections.ConfigDict(fields, allow_dotted_keys=True)  # a class's name may have dots
 
 
-def part(runs: Sequence[Run], index: int, count: int) -> tuple[Run, ...]:
-    """Part `index` of `count`, from 0, of a study's runs; the parts differ by one run at most."""
-    if not 0 <= index < count:
-        raise StudyError(f"part {index} of {count}: --index counts from 0 to --count - 1")
-    return tuple(runs[index::count])
-
-
-def chosen(
-    runs: Sequence[Run], index: int | None, count: int | None, environment: Mapping[str, str]
-) -> tuple[Run, ...]:
-    """The runs of the part that --index and --count name, else that of a SLURM array's task."""
-    if (index is None) != (count is None):
-        raise StudyError("--index and --count go together: part I of N is --index I --count N")
-    if index is None or count is None:
-        index, count = part_of_array(environment) or (0, 1)
-    return part(runs, index, count)
-
-
-def part_of_array(environment: Mapping[str, str]) -> tuple[int, int] | None:
-    """Index and count of the part that is a SLURM array's task; None outside one.
-
-    The array's ids need not begin at 0, nor follow each other, but must do so evenly.
-    """
-    if "SLURM_ARRAY_TASK_ID" not in environment:
-        return None
-    task, count = (int(environment[f"SLURM_ARRAY_TASK_{name}"]) for name in ("ID", "COUNT"))
-    first = int(environment.get("SLURM_ARRAY_TASK_MIN", 0))
-    step = int(environment.get("SLURM_ARRAY_TASK_STEP", 1)) or 1
-    index, rest = divmod(task - first, step)
-    if rest or not 0 <= index < count:
-        raise StudyError(
-            f"SLURM_ARRAY_TASK_ID={task} is no part of {count} from {first} by {step}: give the "
-            "array as --array=0-N, or --index and --count"
-        )
-    return index, count
-
-
 def _check_variant(name: str, changes: Changes) -> None:
     if not isinstance(name, str) or not _NAME.fullmatch(name):
         raise StudyError(

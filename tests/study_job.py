@@ -11,6 +11,7 @@ sys.path[:0] = [str(pathlib.Path(__file__).parent.parent), str(pathlib.Path(__fi
 from builders import make_data, tiny_config  # noqa: E402
 
 from caecnn_jax import errors, logs, study  # noqa: E402
+from caecnn_jax.part import Part  # noqa: E402
 from caecnn_jax.records import workdir  # noqa: E402
 from caecnn_jax.training import devices, parts  # noqa: E402
 
@@ -30,7 +31,7 @@ def main(folder: str, index: str = "0", count: str = "1") -> int:
     devices.start("float32")
     data = make_data()
     try:
-        runs = study.part(make_study().runs, int(index), int(count))
+        runs = Part(int(index), int(count)).of(make_study().runs)
         failed = parts.train_all(runs, workdir.resolve(folder), load=lambda config: data)
     except errors.Interrupted as stop:
         return 128 + stop.signum

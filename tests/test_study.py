@@ -95,46 +95,6 @@ def test_each_variant_may_have_its_own_baseline():
     assert found == {"a": "a", "b": "a", "c": "c", "d": "c"}
 
 
-def test_parts_hold_every_run_once_and_differ_by_one_at_most():
-    runs = expand(seeds=range(7)).runs
-    parts = [study.part(runs, index, 4) for index in range(4)]
-    assert sorted(run.name for one in parts for run in one) == sorted(run.name for run in runs)
-    assert {len(one) for one in parts} == {3, 4}
-    with pytest.raises(study.StudyError, match="part 4 of 4"):
-        study.part(runs, 4, 4)
-
-
-@pytest.mark.parametrize(
-    ("task", "count", "first", "step", "wanted"),
-    [(0, 3, None, None, (0, 3)), (5, 3, 3, 2, (1, 3)), (10, 10, 1, 1, (9, 10))],
-)
-def test_a_task_of_an_array_is_a_part(task, count, first, step, wanted):
-    values = {"ID": task, "COUNT": count, "MIN": first, "STEP": step}
-    environment = {
-        f"SLURM_ARRAY_TASK_{name}": str(value)
-        for name, value in values.items()
-        if value is not None
-    }
-    assert study.part_of_array(environment) == wanted
-    assert study.part_of_array({}) is None
-
-
-def test_an_array_with_gaps_is_refused():
-    numbers = {"ID": "7", "COUNT": "3", "MIN": "1", "STEP": "1"}  # --array=1,3,7
-    with pytest.raises(study.StudyError, match="is no part of 3 from 1 by 1"):
-        study.part_of_array({f"SLURM_ARRAY_TASK_{name}": one for name, one in numbers.items()})
-
-
-def test_flags_go_before_the_arrays_part():
-    runs = expand().runs
-    array = {"SLURM_ARRAY_TASK_ID": "1", "SLURM_ARRAY_TASK_COUNT": "2"}
-    assert study.chosen(runs, None, None, {}) == runs
-    assert study.chosen(runs, None, None, array) == runs[1::2]
-    assert study.chosen(runs, 0, 4, array) == runs[:1]
-    with pytest.raises(study.StudyError, match="go together"):
-        study.chosen(runs, 1, None, {})
-
-
 FILE = """
 def get_study(arg="whole"):
     return {"base": "configs/cnn.py", "variants": {arg: {}}, "seeds": (3,), "baseline": arg}

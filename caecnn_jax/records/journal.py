@@ -101,6 +101,13 @@ class Journal:
             self.step, self.losses = partial.progress["step"], partial.progress["losses"]
             self.arrays = partial.arrays
 
+    def look(self) -> None:
+        """Takes in the records that another command, which trains the run, has saved since."""
+        saved = checkpoints.Checkpoints(self._folder / self.split.name, read_only=True)
+        with contextlib.suppress(checkpoints.CheckpointError):  # just removed, or theirs to mend
+            if (restored := saved.restore_newest({})) is not None:
+                self.records = restored.progress["records"]
+
     def start(self, keep: int) -> None:
         """Opens the board and tidies up; call once the run is restored, in the process that writes.
 

@@ -10,7 +10,7 @@ import importlib.util
 import json
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import ml_collections
 from absl import logging
@@ -19,6 +19,7 @@ from etils.epath import backend
 
 from caecnn_jax import config as config_lib
 from caecnn_jax import errors, logs, saved_config
+from caecnn_jax.part import WHOLE, Part
 
 _NO_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOTSUP)  # flock's errors there
 
@@ -181,20 +182,26 @@ def check_present(workdir: epath.Path) -> None:
 
 @contextlib.contextmanager
 def claim(
-    workdir: epath.Path, config: ml_collections.ConfigDict, writes: bool = True
+    workdir: epath.Path,
+    config: ml_collections.ConfigDict,
+    part: Part = WHOLE,
+    *,
+    writes: bool = True,
 ) -> Iterator[bool]:
     """Holds the folder for this process: makes it, locks it, checks and saves its config.json.
 
-    Yields whether the run in it is finished. With `writes=False`, for the processes of a job that
-    only read, nothing is made, locked or saved. Raises WorkdirError when the folder cannot be
-    written, another process trains in it, or it holds a run of another config.
+    Yields whether the runs in it are finished. Commands that train parts of them share the folder,
+    and `hold` their own. With `writes=False`, for the processes of a job that only read, nothing is
+    made, locked or saved. Raises WorkdirError when the folder cannot be written, another process
+    trains in it, or it holds a run of another config.
     """
     with contextlib.ExitStack() as stack:
         if writes:
             _make(workdir)
             if not in_bucket(workdir):  # a bucket can be neither locked nor appended to
-                stack.enter_context(_lock(workdir))
-                stack.enter_context(logs.to_file(workdir / "train.log"))
+                stack.enter_context(_lock(workdir, ".lock", shared=not part.is_whole))
+                log = "train.log" if part.is_whole else f"train-{part.index}.log"
+                stack.enter_context(logs.to_file(workdir / log))
         finished = False
         if (workdir / "config.json").exists():
             saved = read_config(workdir)
@@ -205,7 +212,7 @@ def claim(
                     "but to train choose another --workdir"
                 )
             differing = config_lib.differences(saved, config)
-            if differing and not _is_trained(workdir):
+            if differing and part.is_whole and not _is_trained(workdir):
                 logging.info("Nothing was trained in %s yet: it takes the new config.", workdir)
             elif differing:
                 raise WorkdirError(
@@ -245,24 +252,47 @@ def _make(workdir: epath.Path) -> None:
 
 
 @contextlib.contextmanager
-def _lock(workdir: epath.Path) -> Iterator[None]:
+def hold(workdir: epath.Path, runs: Sequence[str]) -> Iterator[None]:
+    """Holds these runs of a folder for this process; raises WorkdirError where another has one."""
+    with contextlib.ExitStack() as stack:
+        for run in () if in_bucket(workdir) else runs:
+            stack.enter_context(_lock(workdir, f".lock-{run}", whose=f"{run} in "))
+        yield
+
+
+@contextlib.contextmanager
+def in_turn(workdir: epath.Path) -> Iterator[None]:
+    """Waits until no other process is in this context for the same folder."""
+    with contextlib.ExitStack() as stack:
+        if not in_bucket(workdir):
+            stack.enter_context(_lock(workdir, ".lock-history", waits=True))
+        yield
+
+
+@contextlib.contextmanager
+def _lock(
+    workdir: epath.Path, name: str, *, shared: bool = False, waits: bool = False, whose: str = "in "
+) -> Iterator[None]:
     """An advisory lock that the kernel lets go when the process ends, however it ends.
 
     Without it, and with a warning, where the file system has none.
     """
+    how = (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | (0 if waits else fcntl.LOCK_NB)
     with contextlib.ExitStack() as stack:
         with writing(workdir):
-            file = stack.enter_context(open(workdir / ".lock", "a"))
+            file = stack.enter_context(open(workdir / name, "a"))
             try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                fcntl.flock(file, how)
             except BlockingIOError as error:
                 raise WorkdirError(
-                    f"another process trains in {workdir}: wait for it or choose another --workdir"
+                    f"another process trains {whose}{workdir}: wait for it or choose another "
+                    "--workdir"
                 ) from error
             except OSError as error:
                 if error.errno not in _NO_LOCKS:
                     raise
-                logging.warning(
+                logging.log(
+                    logging.DEBUG if waits else logging.WARNING,  # else again each epoch
                     "%s lies on a file system without locks (%s): see to it that no second "
                     "process trains in it",
                     workdir,

@@ -14,6 +14,7 @@ from absl import logging
 from etils import epath
 
 from caecnn_jax import errors, logs
+from caecnn_jax import part as part_lib
 from caecnn_jax import study as study_lib
 from caecnn_jax.records import workdir as workdir_lib
 from caecnn_jax.training import devices, parts
@@ -22,7 +23,7 @@ DAY = 24 * 60  # minutes, a job's time unless the study says another
 SECONDS_BETWEEN_LOOKS = 5.0
 
 
-class Part:
+class Job:
     """What a job does: trains some runs of a study. It is pickled, and again when requeued."""
 
     def __init__(self, runs: Sequence[study_lib.Run], workdir: str):
@@ -56,12 +57,12 @@ def submit(study: study_lib.Study, workdir: epath.Path, *, num_parts: int) -> di
     """
     to_do = parts.unfinished(study.runs, workdir)
     num_parts = min(num_parts, len(to_do))
-    by_job = [study_lib.part(to_do, index, num_parts) for index in range(num_parts)]
+    by_job = [part_lib.Part(index, num_parts).of(to_do) for index in range(num_parts)]
     if not by_job:
         return {}
     executor = _executor(study, workdir)
     with executor.batch():
-        jobs = [executor.submit(Part(runs, str(workdir))) for runs in by_job]
+        jobs = [executor.submit(Job(runs, str(workdir))) for runs in by_job]
     names = ", ".join(job.job_id for job in jobs)
     logging.info("Submitted as %s; they go on where this command is stopped.", names)
     _wait(jobs, study.runs, workdir)

@@ -1,10 +1,11 @@
 """What a command's runs have come to so far: history.jsonl, an epoch's line, bars, time left."""
 
+import contextlib
 import math
 import sys
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import ml_collections
@@ -40,21 +41,48 @@ class Progress:
         *,
         at_once: int,  # runs that train at the same time
         writes: bool,  # whether this process writes history.jsonl
+        others: Sequence[Journal] = (),  # of the journals, whose runs other commands train
         title: str = "",  # of the folder, where several train in one command
         on_epoch: Callable[[Mapping[str, Any]], None] | None = None,  # is told of each record
     ):
         self._config, self._folder, self._journals = config, folder, journals
+        self._others = others
         self._at_once, self._writes = at_once, writes
         self._title, self._on_epoch = title and f"{title} ", on_epoch
         self._lock = threading.Lock()
         self._shown = time.monotonic()  # when a line was last shown
 
     def write_history(self) -> None:
-        """Writes history.jsonl anew, run by run."""
+        """Writes history.jsonl anew, run by run, with what other commands' runs have come to."""
         if self._writes:
-            with self._lock:
+            with self._lock, self._in_turn():
                 records = [record for journal in self._journals for record in journal.records]
                 workdir.write_history(self._folder, records)
+
+    @contextlib.contextmanager
+    def _in_turn(self) -> Iterator[None]:
+        """Looks at what other commands have saved, none of which writes while the context lasts."""
+        with workdir.in_turn(self._folder) if self._others else contextlib.nullcontext():
+            for journal in self._others:
+                journal.look()
+            yield
+
+    def all_have_ended(self) -> bool:
+        """Whether every run has come to its end; if not, says which other commands are to train."""
+        self.write_history()
+        missing = [
+            journal.split.name
+            for journal in self._journals
+            if not has_ended(journal, self._config)
+            or (journal in self._others and not journal.is_complete())
+        ]
+        if missing:
+            logging.info(
+                "This part has ended, but not yet %s: the part that ends last writes what all "
+                "came to.",
+                ", ".join(missing),
+            )
+        return not missing
 
     def log(self, record: Mapping[str, Any]) -> None:
         """An epoch's line, a column a figure: losses are training's / validation's."""
@@ -127,7 +155,7 @@ class Progress:
         warmup = np.median(seconds["warmup"]) if seconds["warmup"] else joint
         total = 0.0
         for journal in self._journals:
-            if not has_ended(journal, self._config):
+            if journal not in self._others and not has_ended(journal, self._config):
                 epochs = range(len(journal.records) + 1, self._config.num_epoch + 1)
                 total += sum(joint if is_joint(epoch, self._config) else warmup for epoch in epochs)
         return total / self._at_once

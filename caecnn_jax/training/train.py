@@ -23,6 +23,7 @@ from caecnn_jax import config as config_lib
 from caecnn_jax import errors
 from caecnn_jax.data import augment, catalogue, dataset, pixels, sampling
 from caecnn_jax.networks import models
+from caecnn_jax.part import WHOLE, Part
 from caecnn_jax.records import about
 from caecnn_jax.records import workdir as workdir_lib
 from caecnn_jax.records.journal import Journal
@@ -34,12 +35,16 @@ should_stop = early_stopping.should_stop
 
 
 def train_and_evaluate(
-    config: ml_collections.ConfigDict, workdir: str, data: dataset.Dataset | None = None
-) -> dict:
+    config: ml_collections.ConfigDict,
+    workdir: str,
+    data: dataset.Dataset | None = None,
+    part: Part = WHOLE,
+) -> dict | None:
     """Trains every run of `config` in `workdir`, or goes on where it was left; returns the metrics.
 
-    `data` stands in for the config's data set where given. The result is what metrics.json holds.
-    Raises ConfigError, DataError, WorkdirError, CheckpointError, Diverged or Interrupted.
+    `data` stands in for the config's data set where given. The result is what metrics.json holds;
+    None where commands that train other `part`s of the runs are not done yet. Raises ConfigError,
+    DataError, WorkdirError, CheckpointError, Diverged or Interrupted.
     """
     config_lib.validate(config)
     config = catalogue.absolute(config)
@@ -47,7 +52,7 @@ def train_and_evaluate(
     # Data that do not fit are told before a folder is made; a finished run needs none.
     needs_data = data is None and not (folder / "metrics.json").exists()
     source = dataset.open_checked(config) if needs_data else None
-    with workdir_lib.claim(folder, config, writes=devices.is_writer()) as finished:
+    with workdir_lib.claim(folder, config, part, writes=devices.is_writer()) as finished:
         devices.wait_for_all("the folder is claimed")
         if finished:
             logging.info("The run in %s is finished; there is nothing left to do.", folder)
@@ -55,7 +60,7 @@ def train_and_evaluate(
         if data is None:
             data = dataset.read_checked(source or dataset.open_checked(config), config)
         with share_devices(config.devices_per_run) as shared:
-            return train_runs(config, folder, data, shared)
+            return train_runs(config, folder, data, shared, part=part)
 
 
 class Shared(NamedTuple):
@@ -105,12 +110,14 @@ def train_runs(
     data: dataset.Dataset,
     shared: Shared,
     *,
+    part: Part = WHOLE,
     title: str = "",
     on_epoch: Callable[[Mapping[str, Any]], None] | None = None,
-) -> dict:
+) -> dict | None:
     """Trains every run to its end and writes what they came to; returns the metrics.
 
-    Of several folders that train in one command each has a `title` and is told of each epoch.
+    Of a `part` of the runs, the one that ends last does so, the others return None. Of several
+    folders that train in one command each has a `title` and is told of each epoch.
     """
     lanes, request = shared.lanes, shared.request
     kept, splits = sampling.splits(config, data.labels, data.num_train, data.class_names)
@@ -125,35 +132,41 @@ def train_runs(
     journals = [
         Journal(folder, split, data, selection_metric=config.selection_metric) for split in splits
     ]
-    restore(journals, saved_shapes(config, model), keep=config.keep_checkpoints, lanes=lanes)
-    progress = Progress(
-        config,
-        folder,
-        journals,
-        at_once=min(len(lanes.meshes), len(journals)),
-        writes=devices.is_writer(),
-        title=title,
-        on_epoch=on_epoch,
-    )
-    progress.write_history()
-    aug = augment.Settings(**config.aug) if config.use_aug else None
-    mixup_alpha = float(config.mixup_alpha)
-    pipeline = epochs.Pipeline(data.images.shape[1:], statistics, aug, mixup_alpha)
+    own = part.of(journals)
+    held = [] if part.is_whole else [journal.split.name for journal in own]
+    with workdir_lib.hold(folder, held):
+        restore(own, saved_shapes(config, model), keep=config.keep_checkpoints, lanes=lanes)
+        progress = Progress(
+            config,
+            folder,
+            journals,
+            at_once=min(len(lanes.meshes), len(own)),
+            writes=devices.is_writer(),
+            others=[journal for journal in journals if journal not in own],
+            title=title,
+            on_epoch=on_epoch,
+        )
+        progress.write_history()
+        aug = augment.Settings(**config.aug) if config.use_aug else None
+        mixup_alpha = float(config.mixup_alpha)
+        pipeline = epochs.Pipeline(data.images.shape[1:], statistics, aug, mixup_alpha)
 
-    def train_one(journal: Journal, mesh: Mesh) -> None:
-        if has_ended(journal, config) and journal.is_complete():
-            return
-        place = epochs.Place(mesh, shared.images_on(data, mesh), pipeline)
-        try:
-            trainer.Trainer(
-                config, model, journal, place=place, progress=progress, request=request
-            ).train()
-            with journal.showing():
-                journal.finish()
-        finally:
-            journal.close()
+        def train_one(journal: Journal, mesh: Mesh) -> None:
+            if has_ended(journal, config) and journal.is_complete():
+                return
+            place = epochs.Place(mesh, shared.images_on(data, mesh), pipeline)
+            try:
+                trainer.Trainer(
+                    config, model, journal, place=place, progress=progress, request=request
+                ).train()
+                with journal.showing():
+                    journal.finish()
+            finally:
+                journal.close()
 
-    deal_out(journals, shared, train_one)
+        deal_out(own, shared, train_one)
+    if not progress.all_have_ended():
+        return None
     return _write_end(folder, described, journals, config.selection_metric)
 
 

@@ -13,6 +13,7 @@ from builders import PROJECT, tiny_config
 from etils import epath
 
 from caecnn_jax import config as config_lib
+from caecnn_jax.part import Part
 from caecnn_jax.records import workdir
 
 CHILD = """
@@ -55,6 +56,28 @@ def test_a_second_process_is_refused_and_may_come_later(folder):
         with workdir.claim(folder, tiny_config(), writes=False) as finished:
             assert not finished
     visit(folder)
+
+
+def test_parts_of_the_runs_share_a_folder_but_no_run(folder):
+    with workdir.claim(folder, tiny_config(), Part(0, 2)):
+        with pytest.raises(workdir.WorkdirError, match="another process trains in"):
+            visit(folder)
+        with workdir.claim(folder, tiny_config(), Part(1, 2)), workdir.hold(folder, ["fold_2"]):
+            with workdir.hold(folder, ["fold_1", "test"]):
+                pass
+            with (
+                pytest.raises(workdir.WorkdirError, match="another process trains fold_2 in"),
+                workdir.hold(folder, ["fold_1", "fold_2"]),
+            ):
+                pass
+        # What one of them trains by now, another does not change.
+        with (
+            pytest.raises(workdir.WorkdirError, match=r"config\.seed was 0 and is 1"),
+            workdir.claim(folder, tiny_config(seed=1), Part(1, 2)),
+        ):
+            pass
+    with workdir.claim(folder, tiny_config()), pytest.raises(workdir.WorkdirError):
+        workdir.claim(folder, tiny_config(), Part(0, 2)).__enter__()
 
 
 def test_a_killed_process_leaves_no_lock(folder):

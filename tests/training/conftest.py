@@ -9,9 +9,10 @@ from caecnn_jax.training import train
 
 @pytest.fixture
 def draw_nothing():
-    """Drawing is slow, and tested elsewhere."""
+    """Drawing is slow, and tested elsewhere: a run's last picture is an empty file."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(journal.Journal, "finish", lambda self: None)
+        last = journal.FINAL_PICTURES[0]
+        patch.setattr(journal.Journal, "finish", lambda self: self._picture(last, b""))
         patch.setattr(board.Board, "codes", lambda *_: None)
         yield
 

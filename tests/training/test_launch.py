@@ -55,7 +55,7 @@ def test_a_preempted_job_saves_goes_back_into_the_queue_and_goes_on(make_study, 
     made = make_study({"plain": {}}, num_epoch=60)
     folder = workdir.resolve(tmp_path / "study")
     executor = launch._executor(made, folder)
-    job = executor.submit(launch.Part(made.runs, str(folder)))
+    job = executor.submit(launch.Job(made.runs, str(folder)))
     while not (folder / "plain/seed_0/fold_1/1").exists():
         assert job.state == "RUNNING", job.stderr()
         time.sleep(0.02)

@@ -12,6 +12,7 @@ from trainings import RUNS, Killed, config_of, contents, kill_at_saves
 
 from caecnn_jax import errors
 from caecnn_jax.data import dataset
+from caecnn_jax.part import Part
 from caecnn_jax.records import workdir
 from caecnn_jax.results import evaluate
 from caecnn_jax.training import signals, train
@@ -43,6 +44,28 @@ def test_a_killed_run_ends_as_an_uninterrupted_one(
         monkeypatch.undo()
     train.train_and_evaluate(config_of(kind), tmp_path / "run", tiny_data)
     assert contents(tmp_path / "run") == expected
+
+
+def test_parts_of_the_runs_come_to_what_one_command_does(
+    straight, tiny_data, tmp_path, monkeypatch, caplog
+):
+    """In any order, and one of them killed: the part that ends last writes what all came to."""
+    folder, config = tmp_path / "run", config_of("mixed")
+    last, first = Part(1, 2), Part(0, 2)  # fold_2; fold_1 and the test run
+    kill_at_saves(monkeypatch, 2)
+    with pytest.raises(Killed):
+        train.train_and_evaluate(config, folder, tiny_data, first)
+    monkeypatch.undo()
+    with caplog.at_level("INFO", logger="absl"):
+        assert train.train_and_evaluate(config, folder, tiny_data, last) is None
+    assert "This part has ended, but not yet fold_1, test" in caplog.text
+    assert not (folder / "metrics.json").exists()
+    lines = (folder / "history.jsonl").read_text().splitlines()
+    assert [json.loads(line)["run"] for line in lines] == ["fold_1", "fold_1", "fold_2", "fold_2"]
+    summary = train.train_and_evaluate(config, folder, tiny_data, first)
+    assert summary == json.loads((folder / "metrics.json").read_text())
+    assert contents(folder) == contents(straight("mixed"))
+    assert {"train-0.log", "train-1.log"} < {path.name for path in folder.iterdir()}
 
 
 def stop_after(monkeypatch, times_asked: int) -> None:
