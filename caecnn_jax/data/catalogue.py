@@ -22,6 +22,11 @@ def absolute(config: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
     return config
 
 
+def uses_data_dir(config: ml_collections.ConfigDict) -> bool:
+    """Whether config.data_dir tells where the data lie; else config.dataset is their path."""
+    return config.dataset in NAMES or config.dataset.startswith("tfds:")
+
+
 def find(config: ml_collections.ConfigDict) -> listing.Listing:
     """The listing of config.dataset; raises DataError where there are no such data."""
     name, data_source, data_dir = config.dataset, config.data_source, config.data_dir or None

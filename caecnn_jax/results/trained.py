@@ -16,7 +16,7 @@ from etils import epath
 
 from caecnn_jax import config as config_lib
 from caecnn_jax import errors
-from caecnn_jax.data import augment, dataset, sampling
+from caecnn_jax.data import augment, catalogue, dataset, sampling
 from caecnn_jax.networks import losses, models
 from caecnn_jax.records import about, checkpoints
 from caecnn_jax.records import workdir as workdir_lib
@@ -121,6 +121,11 @@ class Trained:
             config.data_dir = ""
         config.update(elsewhere or {})
         config_lib.validate(config)
+        if "data_dir" in (elsewhere or {}) and not catalogue.uses_data_dir(config):
+            raise TrainedError(
+                f"--config.data_dir={config.data_dir}: the data are the path {config.dataset}, "
+                "which is not looked for there: give --config.dataset alone"
+            )
         return dataset.open_source(config).read()
 
     def is_own(self, data: dataset.Dataset) -> bool:

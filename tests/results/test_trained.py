@@ -2,7 +2,9 @@
 
 import shutil
 
+import image_folders
 import pytest
+from builders import PROJECT
 from etils import epath
 
 from caecnn_jax.records import checkpoints
@@ -22,6 +24,12 @@ pytestmark = pytest.mark.usefixtures("quick_compilation")
 def test_what_the_run_has_not_got_is_said(trained_run, same_data, options, message):
     with pytest.raises(trained.TrainedError, match=message):
         evaluate.evaluate(epath.Path(trained_run), **options)
+
+
+def test_a_data_dir_that_a_path_does_not_use_is_an_error(tmp_path):
+    elsewhere = {"dataset": str(image_folders.plain(tmp_path)), "data_dir": "/elsewhere"}
+    with pytest.raises(trained.TrainedError, match=r"data_dir=/elsewhere: .* --config\.dataset"):
+        evaluate.evaluate(epath.Path(PROJECT / "tests" / "old_run"), elsewhere=elsewhere)
 
 
 def test_a_run_is_named_by_number_or_test(trained_run):
