@@ -18,7 +18,7 @@ from typing import NamedTuple
 import numpy as np
 
 from caecnn_jax.data import image_files, listing, pixels
-from caecnn_jax.data.image_search import NO_IMAGE, SUFFIXES, entries, natural_key, walk
+from caecnn_jax.data.image_search import LOOP, NO_IMAGE, SUFFIXES, entries, natural_key, walk
 from caecnn_jax.errors import DataError
 
 TRAIN, VALID, TEST = "train", "valid", "test"
@@ -99,7 +99,9 @@ def _classes(root: pathlib.Path, part: str, passed_over: collections.Counter[str
     _pass_over_files(inside, passed_over)
     items = []
     for path in inside:
-        if path.is_dir():
+        if path.is_dir() and root.resolve().is_relative_to(path.resolve()):
+            passed_over[LOOP] += 1  # as a class it would hold the images of all
+        elif path.is_dir():
             found = walk(path)
             passed_over += found.passed_over
             passed_over[EMPTY] += not found.paths

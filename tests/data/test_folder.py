@@ -89,6 +89,16 @@ def test_folders_that_link_to_each_other_end(tmp_path):
     assert counts(folder.open_folder(tmp_path)) == {"cat": 4, "dog": 4}
 
 
+def test_a_link_to_the_folder_of_the_classes_is_no_class(tmp_path):
+    image_folders.plain(tmp_path / "data")
+    (tmp_path / "data" / "loop").symlink_to(tmp_path / "data")
+    (tmp_path / "data" / "up").symlink_to(tmp_path)
+    (tmp_path / "data" / "wolf").symlink_to(tmp_path / "data" / "dog")  # a class as any
+    found = folder.open_folder(tmp_path / "data")
+    assert counts(found) == {"cat": 4, "dog": 4, "wolf": 4}
+    assert found.passed_over == {image_search.LOOP: 2}
+
+
 def write_csv(path, text):
     path.write_text(text, encoding="utf-8-sig")
     return path
