@@ -48,7 +48,7 @@ def _path(key: str) -> pathlib.Path | None:
 def load(key: str) -> Pixels | None:
     """What was saved under the key, every byte checked; None where there is nothing good."""
     path = _path(key)
-    if path is None or not path.is_file():
+    if path is None or not os.path.isfile(path):  # no error in a folder that may not be opened
         return None
     try:
         with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
@@ -102,7 +102,7 @@ def write_first(paths: list[pathlib.Path], write: Callable[[BinaryIO], None]) ->
 
 def is_writable(folder: pathlib.Path) -> bool:
     """Whether the folder, or the one that it would be made in, may be changed."""
-    existing = next(path for path in (folder, *folder.parents) if path.exists())
+    existing = next(path for path in (folder, *folder.parents) if os.path.exists(path))
     # root may write anywhere, but a folder marked read-only was meant to stay as it is.
     marked_writable = bool(existing.stat().st_mode & 0o222)
     return existing.is_dir() and os.access(existing, os.W_OK) and marked_writable

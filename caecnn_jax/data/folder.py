@@ -183,6 +183,6 @@ def _mark(path: pathlib.Path, root: pathlib.Path) -> list:
     """What tells that a file is the same as when it was cached."""
     try:
         status = path.stat()
-    except OSError:  # it will be told among those that cannot be read
+    except (OSError, ValueError):  # it will be told among those that cannot be read
         return [os.path.relpath(path, root), 0, 0]
     return [os.path.relpath(path, root), status.st_size, status.st_mtime_ns]

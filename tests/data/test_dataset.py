@@ -243,12 +243,14 @@ def test_a_damaged_cache_is_read_anew_with_a_warning(tmp_path, damage, caplog):
     assert [file.name for file in path.parent.iterdir()] == [path.name]  # nothing is left aside
 
 
-@pytest.mark.parametrize("how", ["a file", "no home"])
+@pytest.mark.parametrize("how", ["a file", "refused", "no home"])
 def test_without_a_place_for_a_cache_data_are_read_with_a_warning(
     tmp_path, monkeypatch, caplog, how
 ):
     if how == "a file":
         (tmp_path / "xdg").write_text("")
+    elif how == "refused":  # even to be looked at, as another user's home is; root's is never
+        monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / ("x" * 300)))
     else:
         monkeypatch.delenv("XDG_CACHE_HOME")
         monkeypatch.setattr("os.path.expanduser", lambda path: path)

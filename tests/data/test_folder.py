@@ -3,9 +3,10 @@
 import shutil
 
 import image_folders
+import numpy as np
 import pytest
 
-from caecnn_jax.data import folder, image_search
+from caecnn_jax.data import folder, image_search, pixels
 from caecnn_jax.errors import DataError
 
 
@@ -135,6 +136,13 @@ def test_a_csv_names_files_labels_and_parts(tmp_path):
 def test_a_wrong_csv_is_an_error_with_its_line(tmp_path, text, message):
     with pytest.raises(DataError, match=message):
         folder.open_csv(write_csv(tmp_path / "list.csv", text))
+
+
+def test_a_csv_with_a_name_that_no_file_has_leaves_that_one_out(tmp_path):
+    image_folders.plain(tmp_path)
+    found = folder.open_csv(write_csv(tmp_path / "list.csv", "file,label\ncat/0.png,1\nn\0.png,2"))
+    read = found.read(np.arange(2), pixels.Form(8, "crop", 3))
+    assert read.kept.tolist() == [0] and "n\0.png" in read.notes[1]
 
 
 def test_a_csv_in_another_encoding_is_an_error(tmp_path):
