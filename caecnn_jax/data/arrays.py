@@ -3,6 +3,7 @@
 Both are untrusted: what a header claims is held against the file before anything is loaded.
 """
 
+import collections
 import gzip
 import pathlib
 import struct
@@ -131,14 +132,14 @@ def _images(images: np.ndarray, where: str) -> np.ndarray:
 
 
 def _labels(labels: np.ndarray, where: str) -> np.ndarray:
-    """Labels [N] or [N, 1], whole numbers or texts, as [N]."""
+    """Labels [N] or [N, 1], whole numbers or texts, as texts [N]."""
     labels = labels[:, 0] if labels.ndim == 2 and labels.shape[1] == 1 else labels
     if labels.ndim != 1 or labels.dtype.kind not in "iuU":
         raise DataError(
             f"{where}: must be [N] or [N, 1] of whole numbers or texts, not {labels.dtype} "
             f"{list(labels.shape)}"
         )
-    return labels
+    return labels.astype(str)
 
 
 # --- IDX ------------------------------------------------------------------------------------------
@@ -178,7 +179,11 @@ def _idx_names(folder: pathlib.Path) -> list[str] | None:
     if not path.is_file():
         return None
     lines = path.read_text("utf-8-sig", "replace").splitlines()
-    return [line.strip() for line in lines if line.strip()]
+    names = [line.strip() for line in lines if line.strip()]
+    for name, count in collections.Counter(names).items():
+        if count > 1:
+            raise DataError(f"{path}: names {name!r} more than once: give each class its own name")
+    return names
 
 
 def read_idx(path: pathlib.Path, dimensions: int) -> np.ndarray:

@@ -49,6 +49,14 @@ def test_keras_layout_of_grey_images_and_labels_with_gaps(tmp_path):
     assert (found.class_names, found.test_counts) == (("ten", "two"), (0, 0))
 
 
+def test_labels_of_two_types_have_the_names_of_their_numbers(tmp_path):
+    labels = {"y_train": np.array([0, 10, 2], np.uint64), "y_test": np.array([2], np.int8)}
+    np.savez(tmp_path / "a.npz", x_train=images(3), x_test=images(1), **labels)
+    found = arrays.open_npz(tmp_path / "a.npz")
+    assert found.class_names == ("0", "2", "10")  # not "0.0", as NumPy joins the two types
+    assert found.labels().tolist() == [0, 2, 1, 1]
+
+
 def test_arrays_of_another_size_are_resized_as_image_files_are(tmp_path):
     np.savez(tmp_path / "a.npz", x_train=images(2, 16, 12, 3), y_train=np.array([0, 1]))
     found = arrays.open_npz(tmp_path / "a.npz")
@@ -125,6 +133,9 @@ def test_a_folder_of_idx_files(tmp_path, packed):
     np.testing.assert_array_equal(all_of(found)[..., 0], pictures)
     (tmp_path / "labels.txt").write_text("shirt\nboot\nsneaker\n")
     assert arrays.open_idx(tmp_path).class_names == ("shirt", "boot", "sneaker")
+    (tmp_path / "labels.txt").write_text("shirt\nboot\nshirt\n")
+    with pytest.raises(DataError, match="names 'shirt' more than once"):
+        arrays.open_idx(tmp_path)
     (tmp_path / "labels.txt").write_text("shirt\nboot\n")
     with pytest.raises(DataError, match="names 2 classes, and there is a label 2"):
         arrays.open_idx(tmp_path)
