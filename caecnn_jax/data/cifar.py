@@ -10,7 +10,6 @@ from caecnn_jax.errors import DataError
 NUM_TRAIN = 50_000
 NUM_TEST = 10_000
 NUM_CLASSES = 10
-CLASS_SIZE = 5000  # training images of each class
 CLASS_NAMES = (
     "airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck",
 )  # fmt: skip

@@ -260,19 +260,6 @@ def class_counts(
     return {name: int(size) for name, size in zip(class_names, sizes, strict=True)}
 
 
-def class_prior(
-    config: ml_collections.ConfigDict, class_names: Sequence[str], class_size: int
-) -> np.ndarray:
-    """The share float [classes] of each class in a run's training images, expansion left out.
-
-    `class_size`: training images of a class that is not regulated.
-    """
-    whole = dict.fromkeys(class_names, class_size)
-    counts = whole | per_class(config.train_data_regulation, class_names)
-    sizes = np.array([counts[name] for name in class_names])
-    return sizes / sizes.sum()
-
-
 def digest(indices: np.ndarray) -> str:
     """A short fingerprint of a set of images, to tell whether two runs used the same."""
     return hashlib.sha256(np.asarray(indices, np.int64).tobytes()).hexdigest()[:16]
