@@ -9,6 +9,8 @@ report     python main.py --mode report --workdir runs/mixed
 study      python main.py --mode study --config studies/ablation.py --workdir runs/ablation
 """
 
+from typing import Any
+
 from absl import flags
 
 from caecnn_jax import command_line, errors, logs, modes
@@ -65,7 +67,7 @@ def main(argv: list[str]) -> int:
     workdir: str = WORKDIR.value or ""
     if not workdir and not RUNS.value:
         raise errors.UserError("--workdir is missing: give the run's folder")
-    model = workdir, FOLD.value, CHECKPOINT.value
+    model: dict[str, Any] = {"fold": FOLD.value, "checkpoint": CHECKPOINT.value}
     correction = Correction(TAU.value, TEMPERATURE.value, CALIBRATE.value)
     chosen = {"weights": WEIGHTS.value, "correction": correction}
     match MODE.value:
@@ -80,16 +82,19 @@ def main(argv: list[str]) -> int:
             moved = command_line.elsewhere()
             split, output = SPLIT.value, OUTPUT.value
             return modes.evaluate(
-                *model, split=split, output=output, elsewhere=moved, chosen=chosen
+                workdir, **model, split=split, output=output, elsewhere=moved, chosen=chosen
             )
         case "predict":
-            images, output = paths + argv[1:], OUTPUT.value
-            save = SAVE.value
             return modes.predict(
-                *model, images=images, output=output, save_reconstructions=save, chosen=chosen
+                workdir,
+                **model,
+                images=paths + argv[1:],
+                output=OUTPUT.value,
+                save_reconstructions=SAVE.value,
+                chosen=chosen,
             )
         case "export":
-            return modes.export(*model, output=OUTPUT.value, chosen=chosen)
+            return modes.export(workdir, **model, output=OUTPUT.value, chosen=chosen)
         case "report":
             return modes.report(workdir, paths + argv[1:], OUTPUT.value)
         case _:  # study

@@ -60,9 +60,9 @@ def after_training(summary: dict | None, workdir: str) -> int:
 
 def evaluate(
     workdir: str,
+    *,
     fold: str | None,
     checkpoint: str,
-    *,
     split: str | None,
     output: str | None,
     elsewhere: Mapping[str, str],
@@ -101,9 +101,9 @@ def evaluate(
 
 def predict(
     workdir: str,
+    *,
     fold: str | None,
     checkpoint: str,
-    *,
     images: Sequence[str],
     output: str | None,
     save_reconstructions: bool,
@@ -128,9 +128,9 @@ def predict(
 
 def export(
     workdir: str,
+    *,
     fold: str | None,
     checkpoint: str,
-    *,
     output: str | None,
     chosen: Mapping[str, Any] | None = None,
 ) -> int:

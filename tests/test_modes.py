@@ -99,23 +99,17 @@ def test_evaluate_prints_what_it_cannot_write(
     def refuses(path, *_):
         raise workdir.WorkdirError(f"cannot write {path}: Read-only file system")
 
+    first = {"fold": "1", "checkpoint": "last", "split": None, "elsewhere": {}}
     with monkeypatch.context() as patch:
         patch.setattr(workdir, "write_json", refuses)
-        assert modes.evaluate(trained_run, "1", "last", split=None, output=None, elsewhere={}) == 0
+        assert modes.evaluate(trained_run, **first, output=None) == 0
         printed = capsys.readouterr().out
         assert printed.startswith("fold_1-valid-last\n") and "accuracy" in printed
         assert "not written: cannot write" in printed and "--output names another" in printed
         with pytest.raises(workdir.WorkdirError):
-            modes.evaluate(
-                trained_run, "1", "last", split=None, output=str(tmp_path / "out"), elsewhere={}
-            )
+            modes.evaluate(trained_run, **first, output=str(tmp_path / "out"))
         assert "accuracy" in capsys.readouterr().out
-    assert (
-        modes.evaluate(
-            trained_run, "1", "last", split=None, output=str(tmp_path / "out"), elsewhere={}
-        )
-        == 0
-    )
+    assert modes.evaluate(trained_run, **first, output=str(tmp_path / "out")) == 0
     assert (tmp_path / "out" / "fold_1-valid-last.json").exists()
 
 

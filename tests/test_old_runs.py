@@ -61,8 +61,8 @@ def test_it_predicts_without_its_data(run, no_data, tmp_path):
     assert (
         modes.predict(
             str(run),
-            "all",
-            "best",
+            fold="all",
+            checkpoint="best",
             images=paths,
             output=str(tmp_path / "out"),
             save_reconstructions=False,
@@ -76,7 +76,8 @@ def test_it_predicts_without_its_data(run, no_data, tmp_path):
 
 
 def test_it_is_exported_without_its_data(run, no_data, tmp_path):
-    assert modes.export(str(run), "test", "last", output=str(tmp_path / "old.jax")) == 0
+    output = str(tmp_path / "old.jax")
+    assert modes.export(str(run), fold="test", checkpoint="last", output=output) == 0
     program = jax.export.deserialize(bytearray((tmp_path / "old.jax").read_bytes()))
     outputs = program.call(np.zeros((2, 32, 32, 3), np.uint8))
     assert outputs["probabilities"].shape == (2, 10)
