@@ -38,6 +38,12 @@ def run_number(name: str) -> int:
     return int(number)
 
 
+def fold_names(config: ml_collections.ConfigDict) -> list[str]:
+    """The names of the folds that train; none without cross-validation."""
+    count = (config.run_folds or config.num_folds) if config.do_cv else 0
+    return [run_name(number) for number in range(1, count + 1)]
+
+
 def hold_out(labels: np.ndarray, share: float) -> np.ndarray:
     """Sorted indices into `labels` int[N] of a test part: `share` of each class, one at least.
 

@@ -1,6 +1,7 @@
 """What is done to a trained network's logits afterwards: --tau, --temperature, --calibrate."""
 
 import math
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from caecnn_jax import errors
@@ -24,7 +25,7 @@ class Correction(NamedTuple):
         parts += [f"-temperature{self.temperature:g}"] if self.temperature != 1 else []
         return "".join(parts + ["-calibrated"] * self.calibrate)
 
-    def check(self, run: str, *, has_cnn: bool, folds: tuple[str, ...], split: str | None) -> None:
+    def check(self, run: str, *, has_cnn: bool, folds: Sequence[str], split: str | None) -> None:
         """Raises CorrectionError where it cannot be made for `run`, or judged on `split`.
 
         `folds` are the run's folder's; `split` None: nothing is judged.

@@ -180,9 +180,9 @@ def load(
     the folder, the fold or the checkpoint is not there or damaged.
     """
     trained = trained_lib.open_folder(workdir)
-    names: Sequence[str] = trained.folds
+    names = sampling.fold_names(trained.config)
     if fold != "all":
-        names = (trained.run_name(None if fold is None else str(fold)),)
+        names = [trained.run_name(None if fold is None else str(fold))]
     elif not names:
         raise PredictError(f"--fold=all: {trained.folder} has no folds (config.do_cv=False)")
     variables = [

@@ -52,17 +52,11 @@ class Trained:
         """What the CNN's logits were trained with."""
         return steps.make_recipe(self.config).loss
 
-    @property
-    def folds(self) -> tuple[str, ...]:
-        """The names of the folds' runs; none without cross-validation."""
-        numbers = range(1, self.config.num_folds + 1) if self.config.do_cv else ()
-        return tuple(sampling.run_name(number) for number in numbers)
-
     def run_name(self, fold: str | None) -> str:
         """The run that --fold names by number or "test"; None: the test run if any, else fold 1."""
         if fold is None:
             return sampling.run_name(0 if self.config.do_test else 1)
-        return sampling.run_name(int(fold)) if fold.isdigit() else fold
+        return sampling.run_name(int(fold)) if fold.isdecimal() and int(fold) else fold
 
     def weights_of(self, weights: str | None) -> str:
         """Which weights `restore` takes: "ema" or "raw"."""
@@ -186,7 +180,8 @@ class Trained:
 
     def check_correction(self, correction: Correction, run: str, split: str | None = None) -> None:
         """Raises CorrectionError where it cannot be made for a run, or judged on `split`."""
-        correction.check(run, has_cnn=self.config.use_cnn, folds=self.folds, split=split)
+        folds = sampling.fold_names(self.config)
+        correction.check(run, has_cnn=self.config.use_cnn, folds=folds, split=split)
 
     def post_hoc(
         self,

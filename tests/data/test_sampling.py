@@ -154,6 +154,8 @@ def test_the_first_folds_alone_are_those_of_all(cifar_labels):
         for count in (2, 0)
     )
     assert [split.name for split in some] == ["fold_1", "fold_2", "test"]
+    assert sampling.fold_names(tiny_config(num_folds=5, run_folds=2)) == ["fold_1", "fold_2"]
+    assert sampling.fold_names(tiny_config(do_cv=False)) == []
     for one, other in zip(some[:2], every[:2], strict=True):
         np.testing.assert_array_equal(one.expanded, other.expanded)
         np.testing.assert_array_equal(one.valid, other.valid)

@@ -35,6 +35,8 @@ def test_a_data_dir_that_a_path_does_not_use_is_an_error(tmp_path):
 def test_a_run_is_named_by_number_or_test(trained_run):
     folder = trained.open_folder(trained_run)
     assert folder.run_name("2") == "fold_2"
+    for no_run in ("0", "²"):  # folds are counted from 1, and the test run is no fold
+        assert folder.run_name(no_run) == no_run
     assert folder.run_name(None) == "test"
     folder.config.do_test = False
     assert folder.run_name(None) == "fold_1"
