@@ -96,7 +96,7 @@ def find(names: Sequence[str]) -> Found:
     paths: list[pathlib.Path] = []
     passed_over: collections.Counter[str] = collections.Counter()
     for name in names:
-        given = pathlib.Path(name).expanduser()
+        given = pathlib.Path(os.path.expanduser(name))  # which leaves ~$cat.jpg, a name, as it is
         matches: list[Any] = [] if given.exists() else sorted(glob.glob(str(given), recursive=True))
         for path in map(pathlib.Path, matches or [given]):
             if path.is_dir():

@@ -65,6 +65,16 @@ def test_files_that_are_named_are_read_whatever_they_are_called(tmp_path):
     assert image_search.find([str(tmp_path / ".hidden")]).paths == [tmp_path / ".hidden"]
 
 
+def test_a_name_may_begin_with_a_tilde(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    (tmp_path / "home").mkdir()
+    for name in ("~$cat.jpg", "~dog.png", "home/a.png"):
+        (tmp_path / name).touch()
+    found = image_search.find(["~$cat.jpg", "~dog.png", "~/*.png"]).paths
+    assert [path.name for path in found] == ["~$cat.jpg", "~dog.png", "a.png"]
+
+
 def test_numbers_in_names_sort_as_numbers():
     names = ["b", "a10", "A2", "a", "10", "2", "a2b3", "a2b10", ""]
     in_order = ["", "2", "10", "a", "A2", "a2b3", "a2b10", "a10", "b"]
