@@ -36,8 +36,12 @@ SAVE = flags.DEFINE_bool("save_reconstructions", False, "predict: a PNG beside e
 RUNS = flags.DEFINE_multi_string(
     "runs", [], "report: folders to compare, or NAME=PATTERN for several seeds; first the baseline."
 )
-INDEX = flags.DEFINE_integer("index", None, "train, study: which part of the runs, from 0.")
-COUNT = flags.DEFINE_integer("count", None, "train, study: how many parts there are.")
+INDEX = flags.DEFINE_integer(
+    "index", None, "train, study: which part of the runs, from 0.", lower_bound=0
+)
+COUNT = flags.DEFINE_integer(
+    "count", None, "train, study: how many parts there are.", lower_bound=1
+)
 LAUNCHER = flags.DEFINE_enum("launcher", None, ("submitit",), "study: what trains the parts.")
 DRY_RUN = flags.DEFINE_bool("dry_run", False, "study: say what would train, and how long.")
 TAU = flags.DEFINE_float("tau", 0.0, "Take tau log(class prior) from the logits.")

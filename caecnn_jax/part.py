@@ -49,13 +49,23 @@ def of_array(environment: Mapping[str, str]) -> Part | None:
     """
     if "SLURM_ARRAY_TASK_ID" not in environment:
         return None
-    task, count = (int(environment[f"SLURM_ARRAY_TASK_{name}"]) for name in ("ID", "COUNT"))
-    first = int(environment.get("SLURM_ARRAY_TASK_MIN", 0))
-    step = int(environment.get("SLURM_ARRAY_TASK_STEP", 1)) or 1
-    index, rest = divmod(task - first, step)
+    task, count, first, step = (
+        _whole_number(f"SLURM_ARRAY_TASK_{name}", environment, default)
+        for name, default in (("ID", ""), ("COUNT", ""), ("MIN", "0"), ("STEP", "1"))
+    )
+    index, rest = divmod(task - first, step or 1)
     if rest or not 0 <= index < count:
         raise PartError(
             f"SLURM_ARRAY_TASK_ID={task} is no part of {count} from {first} by {step}: give the "
             "array as --array=0-N, or --index and --count"
         )
     return Part(index, count)
+
+
+def _whole_number(name: str, environment: Mapping[str, str], default: str) -> int:
+    value = environment.get(name, default)
+    try:
+        return int(value)
+    except ValueError:
+        remedy = "unset SLURM_ARRAY_TASK_ID, or give --index and --count"
+        raise PartError(f"{name}={value!r} is no whole number: {remedy}") from None

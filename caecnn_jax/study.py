@@ -29,7 +29,14 @@ Changes = Mapping[str, Any]  # {"dotted.field": value}
 Variants = Mapping[str, Changes]  # by name
 KEYS = {"base", "variants", "seeds", "baseline"}
 OPTIONAL_KEYS = {"submit", "published"}
-_NAME = re.compile(r"[A-Za-z0-9][\w.=+,-]*", re.ASCII)  # of a variant, which is a folder's as well
+_NAME = re.compile(r"[A-Za-z0-9][\w.=+,-]{0,199}", re.ASCII)  # of a variant, a folder's as well
+_KINDS: dict[str, tuple[Any, str]] = {  # what a study's fields are, in code and in words
+    "variants": (Mapping, "a dict of changes by name"),
+    "seeds": (list | tuple | range, "a tuple of whole numbers"),
+    "baseline": (str | Mapping, "a variant's name, or a dict of them by variant"),
+    "submit": (Mapping, "a dict of what submitit takes"),
+    "published": (Mapping, "a dict of source, cv and test"),
+}
 
 
 class StudyError(errors.UserError, ValueError):
@@ -170,6 +177,7 @@ def _base(base: str | ml_collections.ConfigDict) -> ml_collections.ConfigDict:
 
 def expand(name: str, fields: Mapping[str, Any]) -> Study:
     """The study that get_study's fields describe, every run of it validated."""
+    _check_kinds(fields)
     variants, seeds = fields["variants"], tuple(fields["seeds"])
     if not variants or not seeds or len(set(seeds)) < len(seeds):
         raise StudyError("a study needs a variant and a seed, and each seed once")
@@ -210,13 +218,21 @@ def _config(fields: dict) -> ml_collections.ConfigDict:
     return ml_collections.ConfigDict(fields, allow_dotted_keys=True)  # a class's name may have dots
 
 
+def _check_kinds(fields: Mapping[str, Any]) -> None:
+    for field, (kind, words) in _KINDS.items():
+        if field in fields and not isinstance(fields[field], kind):
+            raise StudyError(f"{field}={fields[field]!r}: must be {words}")
+    if fields.get("published") and "source" not in fields["published"]:
+        raise StudyError("published: lacks its source")
+
+
 def _check_variant(name: str, changes: Changes) -> None:
     if not isinstance(name, str) or not _NAME.fullmatch(name):
         raise StudyError(
             f"variant {name!r}: its name is a folder's, so it must begin with a letter or digit "
-            "and hold only these and _ . = + , -"
+            "and hold only these and _ . = + , -, at most 200 characters"
         )
-    if not isinstance(changes, Mapping):
+    if not isinstance(changes, Mapping) or not all(isinstance(field, str) for field in changes):
         raise StudyError(f"variant {name!r}: must map fields to values, not {changes!r}")
     if "seed" in changes:
         raise StudyError(f"variant {name!r}: changes the seed, which is the study's to vary")

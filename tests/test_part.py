@@ -40,6 +40,15 @@ def test_a_task_of_an_array_is_a_part(task, count, first, step, wanted):
     assert part.of_array({}) is None
 
 
+@pytest.mark.parametrize(
+    "environment", [{}, {"COUNT": ""}, {"COUNT": "x"}, {"COUNT": "2", "MIN": ""}, {"ID": ""}]
+)
+def test_an_array_without_its_numbers_is_refused(environment):
+    numbers = {"ID": "1"} | environment
+    with pytest.raises(part.PartError, match=r"SLURM_ARRAY_TASK_\w+='x?' is no whole number"):
+        part.of_array({f"SLURM_ARRAY_TASK_{name}": one for name, one in numbers.items()})
+
+
 def test_an_array_with_gaps_is_refused():
     numbers = {"ID": "7", "COUNT": "3", "MIN": "1", "STEP": "1"}  # --array=1,3,7
     with pytest.raises(part.PartError, match="is no part of 3 from 1 by 1"):

@@ -82,6 +82,13 @@ def test_a_change_replaces_what_it_names_and_leaves_the_base_alone():
         ({"variants": VARIANTS | {"x": {"devices_per_run": 2}}}, "the same in all variants"),
         ({"base": 3}, "base=3: must be a config file"),
         ({"base": "nowhere.py"}, "nowhere.py: there is no such file"),
+        ({"variants": ["plain"]}, r"variants=\['plain'\]: must be a dict"),
+        ({"variants": {"a": {3: 3}}}, "must map fields"),
+        ({"variants": {"a" * 201: {}}}, "at most 200 characters"),
+        ({"seeds": 3}, "seeds=3: must be a tuple of whole numbers"),
+        ({"baseline": None}, "baseline=None: must be a variant's name"),
+        ({"submit": 3}, "submit=3: must be a dict"),
+        ({"published": {"cv": {"plain": 0.5}}}, "published: lacks its source"),
     ],
 )
 def test_what_cannot_be_run_is_refused_before_anything_trains(changes, message):

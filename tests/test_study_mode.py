@@ -9,6 +9,9 @@ import numpy as np
 import pytest
 from builders import make_data
 
+from caecnn_jax import command_line, modes, study
+from caecnn_jax.training import devices, parts
+
 PROJECT = pathlib.Path(__file__).parent.parent
 FILE = """
 from configs import default
@@ -63,6 +66,16 @@ def test_a_dry_run_tells_what_would_train_and_writes_nothing(file, tmp_path):
     assert not (tmp_path / "runs").exists()
 
 
+def test_a_dry_run_of_the_launcher_tells_of_all_parts(monkeypatch, tmp_path):
+    monkeypatch.setattr(command_line, "study_file", lambda: "studies/ablation.py")
+    monkeypatch.setattr(devices, "start", lambda *_: None)
+    told = []
+    monkeypatch.setattr(parts, "plan", lambda study, runs, folder: told.append((study, runs)))
+    base = study.get_config("studies/ablation.py")
+    assert modes.study(base, str(tmp_path), (None, 16), "submitit", dry_run=True) == 0
+    assert [runs for study, runs in told] == [study.runs for study, _ in told]
+
+
 @pytest.mark.parametrize(
     ("args", "sentence"),
     [
@@ -74,6 +87,10 @@ def test_a_dry_run_tells_what_would_train_and_writes_nothing(file, tmp_path):
         (
             ["--config", "studies/ablation.py", "--launcher=submitit", "--index=0", "--count=2"],
             "--index is for one part, --launcher for all",
+        ),
+        (
+            ["--config", "studies/ablation.py", "--launcher=submitit", "--count=0"],
+            "flag --count=0: 0 is not a positive integer",
         ),
     ],
 )
