@@ -60,7 +60,8 @@ def to_file(path: os.PathLike) -> Iterator[None]:
 
     Where several do so in one process, what another one's threads log is left out.
     """
-    handler = _File(path)
+    # A name that is no text, as a file's may be, loses no line, nor does a locale of few letters.
+    handler = _File(path, encoding="utf-8", errors="backslashreplace")
     handler.setFormatter(std_logging.Formatter(_FORMAT))
     handler.addFilter(is_shown)
     handler.addFilter(lambda _: _CURRENT.get() in (None, path))

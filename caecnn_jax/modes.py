@@ -203,7 +203,8 @@ def study(
             return 0
         failed = training.train_all(runs, folder)
     page = report.write(study, folder)
-    print(f"\n{page.with_suffix('.md').read_text()}\nstudy: {page}")
+    table = page.with_suffix(".md").read_text(encoding="utf-8")
+    print(f"\n{table}\nstudy: {page}")
     for name, reason in failed.items():
         print(f"failed: {name}: {reason}")
     return command_line.SOME_FAILED if failed else 0

@@ -73,3 +73,10 @@ def test_chatter_of_libraries_is_for_debug():
     assert said("INFO") == ""
     for words in ("Done writing x.", "a library's warning", "a temporary cache directory"):
         assert words in said("DEBUG")
+
+
+def test_the_file_of_a_run_has_every_line_whatever_its_letters(at_info, monkeypatch, tmp_path):
+    monkeypatch.setattr(logs, "is_shown", lambda _: True)
+    with logs.to_file(tmp_path / "train.log"):
+        logging.warning("skipped %s: 3 ± 1", "b\udce4r.jpg")
+    assert "skipped b\\udce4r.jpg: 3 ± 1\n" in (tmp_path / "train.log").read_text("utf-8")

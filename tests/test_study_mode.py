@@ -1,6 +1,7 @@
 """--mode study as a command."""
 
 import json
+import os
 import pathlib
 import subprocess
 import sys
@@ -37,14 +38,17 @@ def file(tmp_path):
     return tmp_path / "mine.py"
 
 
-def run(*args: object) -> subprocess.CompletedProcess:
+def run(*args: object, **environment: str) -> subprocess.CompletedProcess:
     command = [sys.executable, "main.py", "--mode=study", *map(str, args)]
-    return subprocess.run(command, cwd=PROJECT, capture_output=True, text=True, check=False)
+    options = {"cwd": PROJECT, "env": os.environ | environment, "check": False}
+    return subprocess.run(command, capture_output=True, text=True, **options)
 
 
 @pytest.mark.slow
 def test_a_study_trains_with_its_base_changed_and_names_what_failed(file, tmp_path):
-    done = run("--config", f"{file}:3", "--config.num_epoch=1", "--workdir", tmp_path / "runs")
+    args = ("--config", f"{file}:3", "--config.num_epoch=1", "--workdir", tmp_path / "runs")
+    in_ascii = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    done = run(*args, **in_ascii)
     assert done.returncode == 1, done.stderr[-3000:]
     assert "| plain | 1 | " in done.stdout and "failed: wild/seed_0: " in done.stdout
     found = json.loads((tmp_path / "runs" / "study.json").read_text())
