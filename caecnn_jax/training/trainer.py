@@ -61,7 +61,7 @@ class Trainer:
         per_call = config.steps_per_call
         self._train_order = place.order(split.expanded, config.batch_size, per_call)
         self._valid_order = place.order(split.valid, epochs.EVAL_BATCH_SIZE, per_call)
-        self._ready = time.time()  # when the devices were last known to be done with an epoch
+        self._ready = time.monotonic()  # when the devices were last known to be done with an epoch
 
     def train(self) -> list[dict[str, Any]]:
         """Trains epoch by epoch, from where the run was left; returns all its records.
@@ -130,7 +130,7 @@ class Trainer:
         """Dispatches an epoch's training and evaluation; a signal saves what is done and raises."""
         joint = is_joint(epoch, self._config)
         first_step = self._journal.step if ahead is None else 0
-        began = time.time()
+        began = time.monotonic()
         train, valid, done = [], [], first_step
         order = self._order(epoch)
         calls = epochs.train(
@@ -187,9 +187,9 @@ class Trainer:
         """Waits for an epoch; checks, saves, shows and logs it."""
         began = max(dispatched.began, self._ready)
         train = self._losses(dispatched.train)
-        trained = time.time()
+        trained = time.monotonic()
         valid = by_step(dispatched.valid)
-        self._ready = time.time()
+        self._ready = time.monotonic()
         name = self._journal.split.name
         check_finite(name, dispatched.epoch, train, valid)
         images = sum(train["images"]) - sum(self._journal.losses.get("images", ()))

@@ -1,5 +1,9 @@
 """Tests of caecnn_jax.training.trainer: what an epoch is given, how it ends and what it shows."""
 
+import itertools
+import json
+import time
+
 import numpy as np
 import pytest
 from builders import tiny_config
@@ -55,6 +59,15 @@ def test_what_a_kill_kept_from_being_shown_is_shown_when_the_run_goes_on(
     names = {"reconstruction-epoch-0001.png", "reconstruction-epoch-0002.png"}
     assert names == {path.name for path in pictures.iterdir()}
     assert trained["test"]["epochs"] == 2
+
+
+def test_a_clock_that_is_set_back_spoils_no_figure(tiny_data, tmp_path, monkeypatch):
+    clock = itertools.count(2e9, -3600)
+    monkeypatch.setattr(time, "time", lambda: next(clock))
+    train.train_and_evaluate(config_of("cae", do_cv=False), tmp_path, tiny_data)
+    for line in (tmp_path / "history.jsonl").read_text().splitlines():
+        record = json.loads(line)
+        assert 0 < record["seconds"] < 3600 and record["images_per_second"] < 1e6
 
 
 @pytest.mark.parametrize("method", ["show_epoch", "show_reconstructions", "show_settings"])
