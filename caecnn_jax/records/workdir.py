@@ -239,6 +239,12 @@ def _is_trained(workdir: epath.Path) -> bool:
 
 
 def _make(workdir: epath.Path) -> None:
+    path = os.fspath(workdir)
+    if os.fsencode(path) != path.encode(errors="replace"):  # Orbax's storage writes in UTF-8 alone
+        raise WorkdirError(
+            f"{path!r}: its name is no UTF-8: choose another --workdir, or set PYTHONUTF8=1 where "
+            "only the locale knows no UTF-8"
+        )
     try:
         with writing(workdir):
             make_folder(workdir)

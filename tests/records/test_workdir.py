@@ -144,6 +144,14 @@ def test_a_file_in_the_folders_place_is_named(tmp_path):
             visit(epath.Path(path))
 
 
+def test_a_name_that_orbax_cannot_write_is_refused_at_once(tmp_path):
+    folder = tmp_path / os.fsdecode(b"b\xe4r")  # as Windows' zip files have it
+    with pytest.raises(workdir.WorkdirError, match="name is no UTF-8"):
+        visit(epath.Path(folder))
+    assert not folder.exists()
+    visit(epath.Path(tmp_path / "bär"))
+
+
 def test_a_config_that_does_not_validate_is_refused(folder):
     finish(folder)
     (folder / "config.json").write_text('{"use_cnn": "perhaps"}')
