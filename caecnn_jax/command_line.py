@@ -10,7 +10,7 @@ import pathlib
 import select
 import signal
 import sys
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import NoReturn
 
 from absl import app, flags, logging
@@ -47,15 +47,22 @@ def define_config() -> flags.FlagHolder:
 
 def run(main: Callable[[list[str]], int]) -> None:
     """Parses the flags and runs `main`; a known end becomes a sentence on stderr and a code."""
-    open_streams()
 
     def flushed(argv: list[str]) -> int:
         code = main(argv)
         sys.stdout.flush()  # here, where a closed pipe can be told from other faults
         return code
 
-    try:
+    with known_ends():
         app.run(flushed, flags_parser=parse)
+
+
+@contextlib.contextmanager
+def known_ends() -> Iterator[None]:
+    """A command's context, with streams safe to write to, in which a known end is a sentence."""
+    open_streams()
+    try:
+        yield
     except errors.UserError as error:
         _end(USER_ERROR, f"error: {error}")
     except OSError as error:

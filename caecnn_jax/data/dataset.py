@@ -12,7 +12,6 @@ import argparse
 import dataclasses
 import pathlib
 import shlex
-import sys
 import textwrap
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -21,8 +20,8 @@ import ml_collections
 import numpy as np
 from absl import logging
 
+from caecnn_jax import command_line, logs
 from caecnn_jax import config as config_lib
-from caecnn_jax import logs
 from caecnn_jax.data import (
     cache,
     catalogue,
@@ -33,7 +32,7 @@ from caecnn_jax.data import (
     requirements,
     sampling,
 )
-from caecnn_jax.errors import DataError, UserError
+from caecnn_jax.errors import DataError
 from configs import default, own_images
 
 LISTED_CLASSES = 30  # in a table; more are summarised
@@ -245,8 +244,8 @@ def table(data: Dataset) -> list[str]:
     return lines
 
 
-def main() -> int:
-    """Reads the data, prints what they are and how to train on them; returns the exit code."""
+def main() -> None:
+    """Reads the data, prints what they are and how to train on them."""
     config = default.get_config()
     parser = argparse.ArgumentParser(
         prog="python -m caecnn_jax.data.dataset",
@@ -260,15 +259,10 @@ def main() -> int:
         )
     args = parser.parse_args()
     logs.to_console("INFO")
-    try:
-        config.update(vars(args))
-        config_lib.check_schema(config.to_dict())
-        data = open_source(config).read()
-        print("\n".join([*table(data), *_advice(config, data)]))
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    return 0
+    config.update(vars(args))
+    config_lib.check_schema(config.to_dict())
+    data = open_source(config).read()
+    print("\n".join([*table(data), *_advice(config, data)]), flush=True)
 
 
 def _advice(config: ml_collections.ConfigDict, data: Dataset) -> list[str]:
@@ -300,4 +294,5 @@ def _advice(config: ml_collections.ConfigDict, data: Dataset) -> list[str]:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    with command_line.known_ends():
+        main()

@@ -1,6 +1,7 @@
 """Tests of caecnn_jax.data.dataset: from config.dataset to images, the table and the command."""
 
 import os
+import shlex
 import shutil
 import subprocess
 import sys
@@ -314,7 +315,7 @@ def test_a_description_is_what_a_finished_run_needs():
 def test_the_command_describes_a_folder_and_says_how_to_train(tmp_path, monkeypatch, capsys):
     folder = image_folders.odd(tmp_path / "my data")
     monkeypatch.setattr(sys, "argv", ["dataset", str(folder), "--image_size=40", "--fit=pad"])
-    assert dataset.main() == 0
+    dataset.main()
     out = capsys.readouterr().out
     assert "my data: 21 images of 3 classes, 40x40 RGB" in out
     assert "test images are among the training images too" in out and "broken.png" in out
@@ -327,7 +328,7 @@ def test_the_command_describes_a_folder_and_says_how_to_train(tmp_path, monkeypa
 def test_the_command_gives_no_command_that_would_be_refused(tmp_path, monkeypatch, capsys):
     folder = image_folders.odd(tmp_path / "my data")
     monkeypatch.setattr(sys, "argv", ["dataset", str(folder), "--image_size=27"])
-    assert dataset.main() == 0
+    dataset.main()
     out = capsys.readouterr().out
     assert "configs/own_images.py cannot train on them so: config.cae.enc_block_sizes" in out
     assert "config.image_size=24 or 32 would do" in out and "main.py" not in out
@@ -337,7 +338,7 @@ def test_the_command_prepares_cifar10_and_says_where_it_lies(tmp_path, monkeypat
     with cifar_files.thirty_images() as (images, labels):
         cifar_prepared.write(tmp_path / cifar_prepared.VERSION_DIR, images, labels)
         monkeypatch.setattr(sys, "argv", ["dataset", "--data_dir", str(tmp_path)])
-        assert dataset.main() == 0
+        dataset.main()
     assert f"(30 images) is ready in {tmp_path}/cifar10/3.0.2" in capsys.readouterr().out
 
 
@@ -359,6 +360,17 @@ def test_the_command_ends_a_user_error_with_one_line_and_2(tmp_path, arguments, 
     assert done.returncode == 2
     assert done.stderr.startswith(message)
     assert done.stderr.count("\n") == 1
+
+
+def test_the_command_needs_no_stderr_and_no_reader_and_prints_in_ascii(tmp_path):
+    folder = image_folders.plain(tmp_path / "photos", classes=("bär", "dog"))
+    program = f"{shlex.quote(sys.executable)} -m caecnn_jax.data.dataset {folder} 2>&-"
+    environment = os.environ | {"PYTHONIOENCODING": "ascii", "XDG_CACHE_HOME": str(tmp_path)}
+    for line, wanted in [(program, 0), (f"{program} | true; exit ${{PIPESTATUS[0]}}", 141)]:
+        command = ["bash", "-c", line]
+        done = subprocess.run(command, cwd=PROJECT, env=environment, capture_output=True)
+        assert done.returncode == wanted
+        assert wanted or b"b?r" in done.stdout
 
 
 def test_importing_the_module_imports_nothing_slow():
