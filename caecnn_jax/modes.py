@@ -50,10 +50,12 @@ def after_training(summary: dict | None, workdir: str) -> int:
 
     folder = workdir_lib.resolve(workdir)
     page = folder / "report.html"
-    if devices.is_writer() and not page.exists():
-        report.write(folder)
-    print(f"\n{tables.summary_table(summary)}")
-    print(f"\nlearnt: {tables.summary_sentence(summary)}\nreport: {page}")
+    try:
+        if devices.is_writer() and not page.exists():
+            report.write(folder)
+    finally:  # what fails to be drawn or written hides no figure
+        print(f"\n{tables.summary_table(summary)}\n\nlearnt: {tables.summary_sentence(summary)}")
+    print(f"report: {page}")
     print(f"next:   python main.py --mode predict --workdir {shlex.quote(workdir)} --images PHOTOS")
     return 0
 

@@ -14,6 +14,8 @@ from PIL import Image
 
 from caecnn_jax import modes
 from caecnn_jax.records import workdir
+from caecnn_jax.reports import report
+from caecnn_jax.results import tables
 
 
 def command(project, *arguments, timeout=180):
@@ -37,6 +39,18 @@ def test_help_shows_each_mode_with_an_example(project):
         assert f"python main.py --mode {mode} --workdir" in text
     assert "python main.py --config configs/mixed.py" in text
     assert "--helpfull" in text
+
+
+def test_a_report_that_fails_hides_no_figure_of_the_training(monkeypatch, tmp_path, capsys):
+    def fails(_):
+        raise report.ReportError("no room")
+
+    monkeypatch.setattr(report, "write", fails)
+    monkeypatch.setattr(tables, "summary_table", lambda _: "the table")
+    monkeypatch.setattr(tables, "summary_sentence", lambda _: "the sentence")
+    with pytest.raises(report.ReportError):
+        modes.after_training({}, str(tmp_path))
+    assert capsys.readouterr().out == "\nthe table\n\nlearnt: the sentence\n"
 
 
 def test_predict(project, trained_run, tmp_path):
