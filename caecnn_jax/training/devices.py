@@ -6,6 +6,7 @@ A run trains on a mesh with one axis, `data`, along which a batch's images are s
 import errno
 import os
 import pathlib
+import re
 import threading
 from typing import NamedTuple
 
@@ -102,6 +103,12 @@ def _join() -> None:
                 f"--distributed: {key}={os.environ[key]!r} is no whole number: set it, or unset it "
                 "where TPU pods, SLURM or MPI say who is who"
             ) from None
+    address = os.environ.get("JAX_COORDINATOR_ADDRESS")
+    if address is not None and not re.fullmatch(r".+:\d+", address):
+        raise errors.UserError(
+            f"--distributed: JAX_COORDINATOR_ADDRESS={address!r} is no HOST:PORT: set it, or unset "
+            "it where TPU pods, SLURM or MPI say who is who"
+        )
     waiting = threading.Timer(PATIENCE_SECONDS, _say_waiting, [place])
     waiting.daemon = True
     waiting.start()

@@ -160,6 +160,16 @@ def test_a_place_in_a_job_that_is_no_number_is_one_sentence(monkeypatch, name, v
         devices.start("float32", distributed=True)
 
 
+@pytest.mark.parametrize("address", ["", "host", "host:", ":1234", "host:port"])
+def test_an_address_that_is_none_is_one_sentence(monkeypatch, address):
+    monkeypatch.setenv("JAX_COORDINATOR_ADDRESS", address)
+    monkeypatch.setenv("JAX_NUM_PROCESSES", "2")
+    monkeypatch.setenv("JAX_PROCESS_ID", "0")
+    monkeypatch.setattr(jax.distributed, "initialize", lambda **_: pytest.fail("not reached"))
+    with pytest.raises(errors.UserError, match=f"ADDRESS='{address}' is no HOST:PORT"):
+        devices.start("float32", distributed=True)
+
+
 @pytest.mark.parametrize(
     ("process", "sentence"),
     [
