@@ -264,6 +264,11 @@ def warnings(config: ml_collections.ConfigDict) -> list[str]:
             f"config.lr_ramp_epochs={config.lr_ramp_epochs}: the learning rate rises during all "
             f"{config.num_epoch} epochs"
         )
+    if joint and config.lr_milestones and config.lr_milestones[-1] >= joint:
+        sentences.append(
+            f"config.lr_milestones={config.lr_milestones}: the learning rate would step for the "
+            f"last time after all {joint} epochs"
+        )
     return sentences
 
 

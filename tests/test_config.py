@@ -310,6 +310,8 @@ def test_warm_up_that_takes_all_epochs_is_warned_of():
         ),
         ({"cnn": {"loss": {"deferred_until": 5, "class_weights": "effective"}}}, None),
         ({"lr_ramp_epochs": 10}, "lr_ramp_epochs=10: the learning rate rises during all 10"),
+        ({"lr_milestones": (3, 5)}, None),  # the CNN's own six epochs count
+        ({"lr_milestones": (3, 6)}, r"lr_milestones=\(3, 6\): .* after all 6 epochs"),
     ],
 )
 def test_settings_that_come_too_late_are_warned_of(changes, said):
