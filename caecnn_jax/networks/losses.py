@@ -151,7 +151,7 @@ def classification(
     et al. 2020, "Balanced meta-softmax". LDAM's margin and scale come before it,
     focal's power and the weights after it. Weights are not normalised here: see `mean_weight`.
     """
-    logits = _wide(logits)
+    logits, labels = _wide(logits), jnp.asarray(labels)
     if loss.name == "ldam":
         logits = ldam_logits(
             logits, labels, class_counts, margin=loss.ldam_margin, scale=loss.ldam_scale
@@ -277,4 +277,5 @@ def calibration_sums(
 
 def _wide(values: jax.Array) -> jax.Array:
     """The values in float32 at least."""
+    values = jnp.asarray(values)
     return values.astype(jnp.promote_types(values.dtype, jnp.float32))

@@ -171,6 +171,11 @@ def losses(
 
 def classification(state: TrainState, batch: Batch, joint_epoch: jax.Array | int) -> Callable:
     """What training takes for each image's loss, of logits [B, K] and labels [B]."""
+    if state.recipe.loss.needs_counts and state.class_counts is None:
+        raise ValueError(
+            "class_counts is None, but this loss depends on the images of each class: give them to "
+            "steps.create_state"
+        )
     given: dict[str, Any] = {
         "class_counts": state.class_counts,
         "loss": state.recipe.loss,

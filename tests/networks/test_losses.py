@@ -166,6 +166,15 @@ def test_ldam_focal_weights_and_adjustment_combine():
     np.testing.assert_allclose(got, -true(log_p(shifted)), rtol=1e-4, atol=1e-5)
 
 
+def test_plain_lists_and_numpys_float64_are_as_good_as_arrays():
+    fields = {"name": "focal", "class_weights": "inverse", "logit_adjustment": 1.0}
+    expected = loss_of(**fields)
+    for given in (LOGITS.astype(np.float64), LOGITS.tolist()):
+        loss = losses.Loss(**fields)
+        got = losses.classification(given, LABELS.tolist(), COUNTS.tolist(), loss)
+        np.testing.assert_allclose(got, expected, rtol=1e-6)
+
+
 def test_low_precision_logits_are_widened_and_float64_stays():
     half = jnp.asarray(LOGITS, jnp.bfloat16)
     assert loss_of(half, class_weights="effective").dtype == np.float32

@@ -200,6 +200,15 @@ def test_a_step_trains_on_the_recipes_loss_and_evaluation_does_not_know_it():
     assert_equal(steps.eval_step(state, batch).logits, steps.eval_step(plain, batch).logits)
 
 
+@pytest.mark.parametrize("fields", [{"class_weights": "inverse"}, {"logit_adjustment": 1.0}])
+def test_a_loss_without_the_counts_that_it_needs_says_so(fields):
+    config = tiny_config("cnn")
+    config.cnn.loss.update(fields)
+    state = steps.create_state(models.from_config(config), config, jax.random.key(0))
+    with pytest.raises(ValueError, match="class_counts is None, but"):
+        steps.train_step(state, make_batch(4))
+
+
 def test_class_weights_wait_for_their_joint_epoch():
     batch, counts = make_batch(4), jnp.arange(1, 11)
     config = tiny_config("cnn")
