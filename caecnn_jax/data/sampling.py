@@ -85,6 +85,7 @@ def imbalance(labels: np.ndarray, type: str, factor: float) -> np.ndarray:
     shuffles the indices of each class in turn, and the first ones are kept. So this does not depend
     on config.seed. `type` and `factor` as in `imbalanced_sizes`.
     """
+    labels = np.asarray(labels)
     if type == "none":
         return np.arange(len(labels))
     rng = np.random.RandomState(0)

@@ -248,6 +248,7 @@ def test_long_tails_are_of_the_very_images_of_the_protocol(cifar_labels):
     kept = sampling.imbalance(labels, "exp", 100.0)
     assert kept.tolist() == sorted(wanted)
     assert np.array_equal(sampling.imbalance(labels, "none", 100.0), np.arange(50_000))
+    assert np.array_equal(sampling.imbalance(labels.tolist(), "exp", 100.0), kept)
 
 
 def test_a_smaller_class_keeps_what_it_has():
