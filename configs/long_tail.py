@@ -23,6 +23,9 @@ def get_config(arg=None):
     factor, _, quick = (arg or "").partition(":")
     if factor not in FACTORS:
         factor, quick = "100", arg
+    if quick not in (None, "", "quick"):
+        known = ", ".join(FACTORS)
+        raise ValueError(f"config argument {arg!r}: known are {known}, and :quick after them")
     # The CNN that reads the image alone: best.py's joins 6 channels of code to 42 of its own.
     (_, _, pools), *others = best.get_config().cnn.block_sizes
     sgd = {"name": "sgd", "lr": 0.1, "momentum": 0.9, "weight_decay": 2e-4}
@@ -42,7 +45,7 @@ def get_config(arg=None):
     )
     config.imbalance.factor = float(factor.removeprefix("step-"))
     config.train_data_regulation = {}
-    if default.is_quick(quick):  # all images, a tenth of the epochs
+    if quick:  # all images, a tenth of the epochs
         config.num_epoch, config.lr_ramp_epochs, config.lr_milestones = 20, 1, (16, 18)
         config.save_img_per_epoch = 5
     return config

@@ -289,6 +289,7 @@ def test_the_long_tail_is_the_fields_protocol_and_recipe(arg, type, factor):
     assert config.batch_size == 128 and not config.do_cv
 
 
-def test_an_unknown_factor_is_a_value_error():
-    with pytest.raises(ValueError, match="config argument '20'"):
-        get_config("long_tail", "20")
+@pytest.mark.parametrize("arg", ["20", "50:fast"])
+def test_an_unknown_factor_is_a_value_error(arg):
+    with pytest.raises(ValueError, match=f"config argument '{arg}': known are 10, 50, 100, step"):
+        get_config("long_tail", arg)
