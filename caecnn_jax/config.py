@@ -224,14 +224,23 @@ def _check_loss(config) -> None:
         loss.deferred_until,
         "defers class weights, but config.cnn.loss.class_weights is 'none'",
     )
-    twice = loss.class_weights != "none" or loss.logit_adjustment
     fields.require(
-        not (config.balanced_batches_from and twice),
+        not config.balanced_batches_from or len(corrected_by(config)) == 1,
         "balanced_batches_from",
         config.balanced_batches_from,
         "draws every class as often, so that class_weights and logit_adjustment would correct a "
         "second time: leave one out",
     )
+
+
+def corrected_by(config: ml_collections.ConfigDict) -> list[str]:
+    """The fields by which training corrects for the prior of classes that an epoch visits."""
+    found = {
+        "cnn.loss.class_weights": config.cnn.loss.class_weights != "none",
+        "cnn.loss.logit_adjustment": config.cnn.loss.logit_adjustment,
+        "balanced_batches_from": config.balanced_batches_from,
+    }
+    return [name for name, used in found.items() if used]
 
 
 def warnings(config: ml_collections.ConfigDict) -> list[str]:

@@ -200,6 +200,14 @@ class Trained:
         if counts is None:
             path = self.folder / "run.json"
             raise TrainedError(f"--tau needs the training images of each class, which {path} lacks")
+        fields = config_lib.flatten(self.config.to_dict())
+        for field in config_lib.corrected_by(self.config) if correction.tau else ():
+            logging.warning(
+                "--tau corrects a second time: %s was trained with config.%s=%s",
+                run,
+                field,
+                fields[field],
+            )
         temperature = correction.temperature
         if correction.calibrate:
             assert data is not None

@@ -65,6 +65,28 @@ def test_each_folds_model_is_calibrated_on_its_own_part(trained_run, same_data):
 
 
 @pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({}, None),
+        ({"balanced_batches_from": 2}, "balanced_batches_from=2"),
+        ({"cnn": {"loss": {"logit_adjustment": 1.0}}}, "cnn.loss.logit_adjustment=1.0"),
+        ({"cnn": {"loss": {"class_weights": "inverse"}}}, "cnn.loss.class_weights=inverse"),
+    ],
+)
+def test_a_prior_that_is_taken_out_twice_is_warned_of(changes, said, caplog, monkeypatch):
+    monkeypatch.setattr(about, "train_counts", lambda *_, **__: [1, 2])
+    config, folder = tiny_config(**changes), epath.Path("runs")
+    nothing = {"variables": {}, "description": None, "data": None}
+    for tau in (0.0, 1.0):
+        caplog.clear()
+        correction = Correction(tau=tau, temperature=2.0)
+        evaluate.post_hoc(folder, config, run="fold_1", correction=correction, **nothing)
+        expected = said if tau else None
+        assert len(caplog.messages) == (expected is not None)
+        assert expected is None or f"fold_1 was trained with config.{expected}" in caplog.text
+
+
+@pytest.mark.parametrize(
     ("options", "message"),
     [
         ({"fold": "1", "correction": Correction(calibrate=True)}, "cannot be judged on it"),
