@@ -1,7 +1,8 @@
 """Which part of several runs a command trains: --index and --count, or a SLURM array's task."""
 
+import dataclasses
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple, TypeVar
+from typing import TypeVar
 
 from caecnn_jax import errors
 
@@ -12,7 +13,8 @@ class PartError(errors.UserError, ValueError):
     """A part that there is not; one sentence with what is wrong and what is allowed."""
 
 
-class Part(NamedTuple):
+@dataclasses.dataclass(frozen=True)
+class Part:
     """Part `index` of `count`, from 0; by default the whole."""
 
     index: int = 0

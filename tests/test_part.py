@@ -20,7 +20,7 @@ def test_parts_hold_every_item_once_and_differ_by_one_at_most():
 )
 def test_a_part_that_there_is_not_is_refused(index, count, message):
     assert part.given(None, None) is None
-    assert part.given(3, 4) == (3, 4)
+    assert part.given(3, 4) == part.Part(3, 4)
     with pytest.raises(part.PartError, match=message):
         part.given(index, count)
 
@@ -36,7 +36,7 @@ def test_a_task_of_an_array_is_a_part(task, count, first, step, wanted):
         for name, value in values.items()
         if value is not None
     }
-    assert part.of_array(environment) == wanted
+    assert part.of_array(environment) == part.Part(*wanted)
     assert part.of_array({}) is None
 
 

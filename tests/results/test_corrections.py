@@ -76,11 +76,11 @@ def test_each_folds_model_is_calibrated_on_its_own_part(trained_run, same_data):
 def test_a_prior_that_is_taken_out_twice_is_warned_of(changes, said, caplog, monkeypatch):
     monkeypatch.setattr(about, "train_counts", lambda *_, **__: [1, 2])
     config, folder = tiny_config(**changes), epath.Path("runs")
-    nothing = {"variables": {}, "description": None, "data": None}
+    opened = trained.Trained(folder, config, None)
     for tau in (0.0, 1.0):
         caplog.clear()
         correction = Correction(tau=tau, temperature=2.0)
-        evaluate.post_hoc(folder, config, run="fold_1", correction=correction, **nothing)
+        opened.post_hoc({}, "fold_1", correction, None)
         expected = said if tau else None
         assert len(caplog.messages) == (expected is not None)
         assert expected is None or f"fold_1 was trained with config.{expected}" in caplog.text
