@@ -95,7 +95,7 @@ def evaluate(
     except workdir_lib.WorkdirError as error:
         if output:
             raise
-        print(f"not written: {error}; --output names another folder")
+        print(f"not written: {error}")
     else:
         print(f"written to {place}")
     return 0

@@ -10,6 +10,7 @@ import importlib.util
 import json
 import os
 import re
+import socket
 from collections.abc import Iterator, Sequence
 
 import ml_collections
@@ -64,8 +65,11 @@ def make_folder(path: epath.Path) -> None:
 
 
 @contextlib.contextmanager
-def writing(path: epath.Path) -> Iterator[None]:
-    """Turns a storage's failure while `path` is written into a WorkdirError with the remedy."""
+def writing(path: epath.Path, remedy: str = "") -> Iterator[None]:
+    """Turns a storage's failure while `path` is written into a WorkdirError with the remedy.
+
+    By default that of a run's own files, which the same command would write again.
+    """
     try:
         yield
     except errors.UserError:
@@ -74,11 +78,9 @@ def writing(path: epath.Path) -> Iterator[None]:
         reason = _reason(error, path)
         if reason is None:
             raise
-        remedy = "the bucket and your rights to it" if in_bucket(path) else "the disk"
-        raise WorkdirError(
-            f"cannot write {path}: {reason}; what was saved before is whole: see to {remedy}, then "
-            "give the same command again"
-        ) from error
+        storage = "the bucket and your rights to it" if in_bucket(path) else "the disk"
+        own = f"what was saved before is whole: see to {storage}, then give the same command again"
+        raise WorkdirError(f"cannot write {path}: {reason}; {remedy or own}") from error
 
 
 def _reason(error: Exception, path: epath.Path) -> str | None:
@@ -101,17 +103,34 @@ def write_bytes(path: epath.Path, content: bytes) -> None:
     storage does not take it.
     """
     with writing(path):
-        if in_bucket(path):
-            backend.fsspec_backend.fs(path).pipe_file(os.fspath(path), content)
-            return
-        aside = path.with_name(f".{path.name}.partial")
-        aside.write_bytes(content)
-        aside.replace(path)
+        _write(path, content)
+
+
+def write_output(path: epath.Path, content: bytes) -> None:
+    """As `write_bytes`, a file that --output places: makes its folder; the remedy is another."""
+    with writing(path, "choose another --output"):
+        make_folder(path.parent)
+        _write(path, content)
+
+
+def _write(path: epath.Path, content: bytes) -> None:
+    if in_bucket(path):
+        backend.fsspec_backend.fs(path).pipe_file(os.fspath(path), content)
+        return
+    # Commands that train parts of the same runs may write the same file at the same time.
+    aside = path.with_name(f".{path.name}.{socket.gethostname()}-{os.getpid()}.partial")
+    aside.write_bytes(content)
+    aside.replace(path)
 
 
 def write_json(path: epath.Path, value) -> None:
-    """Writes `value` as JSON text; NaN is refused, since it is no JSON."""
-    write_bytes(path, (json.dumps(value, indent=2, allow_nan=False) + "\n").encode())
+    """Writes `value` as `as_json` has it."""
+    write_bytes(path, as_json(value))
+
+
+def as_json(value) -> bytes:
+    """JSON text as a run's files hold it; NaN is refused, since it is no JSON."""
+    return (json.dumps(value, indent=2, allow_nan=False) + "\n").encode()
 
 
 def read_json(path: epath.Path):
@@ -221,11 +240,20 @@ def claim(
                 )
             finished = (workdir / "metrics.json").exists() and saved.num_epoch == config.num_epoch
         if writes and not finished:
+            if part.is_whole and not in_bucket(workdir):
+                _remove_partial(workdir)
             # These tell of fewer epochs than are asked for now. They go before the config changes.
             for name in ("metrics.json", "report.html"):
                 (workdir / name).unlink(missing_ok=True)
             write_bytes(workdir / "config.json", saved_config.to_text(config).encode())
         yield finished
+
+
+def _remove_partial(workdir: epath.Path) -> None:
+    """Removes what a kill left half-written."""
+    for path in workdir.iterdir():
+        if path.name.endswith(".partial"):
+            path.unlink(missing_ok=True)
 
 
 def _is_trained(workdir: epath.Path) -> bool:

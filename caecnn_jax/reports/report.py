@@ -303,13 +303,8 @@ def write_page(path: epath.Path, template: str, values: Mapping[str, Any]) -> ep
 
 
 def write_file(path: epath.Path, text: str) -> epath.Path:
-    """Writes text aside and renames it."""
-    try:
-        workdir_lib.make_folder(path.parent)
-        workdir_lib.write_bytes(path, text.encode())
-    except (OSError, workdir_lib.WorkdirError) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise ReportError(f"cannot write {path} ({reason}): choose another --output") from error
+    """Writes text where --output or the folder's own place is; returns the path."""
+    workdir_lib.write_output(path, text.encode())
     return path
 
 

@@ -84,16 +84,14 @@ def _evaluation(
 
 def write(folder: epath.Path, name: str, result: metrics.Result) -> None:
     """Writes a result, its confusion matrix and reliability diagram; raises WorkdirError."""
-    with workdir_lib.writing(folder):
-        workdir_lib.make_folder(folder)
-    workdir_lib.write_json(folder / f"{name}.json", result)
+    workdir_lib.write_output(folder / f"{name}.json", workdir_lib.as_json(result))
     if result["confusion_matrix"]:
         from caecnn_jax.records import figures  # matplotlib takes a second to import
 
         matrix, by_class = np.asarray(result["confusion_matrix"]), result["per_class"]
         assert by_class is not None  # it follows from the matrix
         png = figures.confusion_matrix(matrix, list(by_class))
-        workdir_lib.write_bytes(folder / f"{name}.png", png)
+        workdir_lib.write_output(folder / f"{name}.png", png)
         if result["reliability"]:
             png = figures.reliability(result["reliability"])
-            workdir_lib.write_bytes(folder / f"{name}-reliability.png", png)
+            workdir_lib.write_output(folder / f"{name}-reliability.png", png)

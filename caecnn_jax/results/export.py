@@ -25,7 +25,7 @@ OUTPUTS = ("probabilities", "code", "reconstruction")
 
 
 class ExportError(errors.UserError):
-    """A model that the file's format cannot hold, or a file that cannot be written."""
+    """A model that the file's format cannot hold."""
 
 
 def write(
@@ -52,12 +52,7 @@ def write(
         workdir, fold=fold, checkpoint=checkpoint, weights=weights, correction=correction
     )
     content = as_npz(predictor) if path.suffix == ".npz" else as_program(predictor)
-    try:
-        workdir_lib.make_folder(path.parent)
-        workdir_lib.write_bytes(path, content)
-    except OSError as error:
-        reason = error.strerror or error
-        raise ExportError(f"cannot write {path} ({reason}): choose another --output") from error
+    workdir_lib.write_output(path, content)
     return path
 
 

@@ -30,8 +30,8 @@ def predict_files(
     """Predicts what image files show; writes predictions.csv and .json into `output`.
 
     `output` None: workdir/predictions. Returns a text for people and the number of files that could
-    not be read. Raises a UserError when there is nothing to read or to predict with, or nowhere to
-    write.
+    not be read. Raises a UserError when there is nothing to read or to predict with, or `output`
+    cannot be written; that a run's folder cannot is said in the text.
     """
     paths, passed_over = image_search.find(images)
     predictor = predict.load(
@@ -65,18 +65,17 @@ def predict_files(
         "skipped": skipped,
     }
     folder = workdir_lib.resolve(output) if output else workdir / "predictions"
+    where = f"written to {folder}: predictions.csv and predictions.json"
     try:
-        workdir_lib.make_folder(folder)
         if save_reconstructions:
             _write_reconstructions(folder / "reconstructions", rows, pixels, outputs)
-        workdir_lib.write_json(folder / "predictions.json", content)
-        workdir_lib.write_bytes(folder / "predictions.csv", as_csv(rows))
-    except OSError as error:
-        reason = error.strerror or error
-        raise predict.PredictError(
-            f"cannot write {folder} ({reason}): choose another --output"
-        ) from error
-    return _summary(rows, size, skipped, folder), len(skipped)
+        workdir_lib.write_output(folder / "predictions.json", workdir_lib.as_json(content))
+        workdir_lib.write_output(folder / "predictions.csv", as_csv(rows))
+    except workdir_lib.WorkdirError as error:
+        if output:
+            raise
+        where = f"not written: {error}"
+    return "\n".join([*_summary(rows, size, skipped), where]), len(skipped)
 
 
 def row(
@@ -114,12 +113,11 @@ def as_csv(rows: Sequence[dict[str, Any]]) -> bytes:
 
 def _write_reconstructions(folder: epath.Path, rows, pixels, outputs) -> None:
     """A PNG for each image, and its place in the image's row."""
-    workdir_lib.make_folder(folder)
     for index, (row, original) in enumerate(zip(rows, pixels, strict=True)):
         # Numbered, since images of different folders may have the same name.
         path = folder / f"{index + 1:04d}-{shortened(epath.Path(row['file']).stem)}.png"
         png = image_files.side_by_side(original, outputs["reconstruction"][index])
-        workdir_lib.write_bytes(path, png)
+        workdir_lib.write_output(path, png)
         row["reconstruction"] = str(path)
 
 
@@ -129,7 +127,7 @@ def shortened(name: str, most: int = 150) -> str:
     return name if len(encoded) <= most else encoded[:most].decode(errors="ignore")
 
 
-def _summary(rows, size: int, skipped, folder: epath.Path, most: int = 20) -> str:
+def _summary(rows, size: int, skipped, most: int = 20) -> list[str]:
     """The first predictions, a line each, and what else there is to say."""
     lines = []
     for row in rows[:most]:
@@ -148,5 +146,4 @@ def _summary(rows, size: int, skipped, folder: epath.Path, most: int = 20) -> st
         )
     if skipped:
         lines.append(f"{len(skipped)} of {len(rows) + len(skipped)} files were skipped, see above")
-    lines.append(f"written to {folder}: predictions.csv and predictions.json")
-    return "\n".join(lines)
+    return lines

@@ -32,10 +32,12 @@ def summary_table(summary: Mapping) -> str:
     columns = [_rows_of(fold) for fold in folds]
     mean, std = (_rows_of(cv["mean"]), _rows_of(cv["std"])) if cv else ({}, {})
     tested = _rows_of(test) if test else {}
-    for name in dict.fromkeys(name for column in (*columns, tested) for name in column):
+    names = dict.fromkeys(name for column in (*columns, tested) for name in column)
+    for name in sorted(names, key=lambda name: name.startswith("F1 ")):  # else as they come
         cells = [_cell(column.get(name)) for column in columns]
         if cv:
-            cells.append(f"{_cell(mean.get(name))} ± {_cell(std.get(name))}")
+            spread = f" ± {_cell(std[name])}" if name in std else ""
+            cells.append(f"{_cell(mean.get(name))}{spread}")
         rows.append([name, *cells, *([_cell(tested.get(name))] if test else [])])
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return "\n".join(

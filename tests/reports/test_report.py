@@ -133,7 +133,7 @@ def test_a_folder_that_is_no_run_is_refused(tmp_path):
 def test_a_folder_that_cannot_be_written_is_named(tmp_path):
     workdir = make_run(tmp_path / "run", num_folds=0, num_epoch=3)
     (workdir / "report.html").mkdir()
-    with pytest.raises(report.ReportError, match=r"cannot write .*report\.html"):
+    with pytest.raises(errors.UserError, match=r"cannot write .*report\.html.*--output"):
         report.write(workdir)
 
 

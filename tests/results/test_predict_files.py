@@ -69,11 +69,16 @@ def test_an_autoencoder_alone_gives_its_error_only(cae_run, photos):
     assert header == "file,width,height,reconstruction_error"
 
 
-def test_a_place_that_cannot_be_written_is_named(trained_run, tmp_path):
-    image_cases.halves().save(tmp_path / "a.png")
-    blocked = tmp_path / "a.png" / "out"
-    with pytest.raises(errors.UserError, match=r"a\.png"):
-        predict_files(trained_run, images=[str(tmp_path / "a.png")], output=str(blocked))
+def test_a_place_that_cannot_be_written_is_named_and_the_runs_own_only_told(cae_run, photos):
+    image_cases.halves().save(photos / "a.png")
+    given = {"images": [str(photos / "a.png")], "fold": "test"}
+    blocked = photos / "a.png" / "out"
+    with pytest.raises(errors.UserError, match=r"cannot write .*a\.png.* another --output"):
+        predict_files(cae_run, **given, output=str(blocked))
+    (cae_run / "predictions").write_text("a file, as good as a folder that is only read")
+    text, _ = predict_files(cae_run, **given, save_reconstructions=True)
+    assert "a.png  reconstruction error" in text
+    assert "not written: cannot write" in text and "--output" in text
 
 
 def test_a_name_of_245_letters_gets_a_shorter_one_for_its_reconstruction(cae_run, photos):

@@ -40,13 +40,16 @@ def test_the_text_table_of_an_autoencoder_is_its_loss():
 
 
 def test_the_summary_table_has_a_column_a_run():
-    medium, few = (record_of(CONFUSION, (200, 50, smallest)) for smallest in (30, 10))
-    records = {"fold_1": [medium], "fold_2": [few, few], "test": [medium]}
+    many, few = (record_of(CONFUSION, (200, 190, smallest)) for smallest in (110, 10))
+    medium = record_of(CONFUSION, (200, 50, 30))
+    records = {"fold_1": [many], "fold_2": [few, few], "test": [medium]}
     lines = tables.summary_table(metrics.summarize(records, NAMES)).splitlines()
     rows = {name: cells for name, *cells in (re.split(r" {2,}", line) for line in lines)}
     assert rows[""] == ["fold 1", "fold 2", "mean ± std", "test"]
     assert rows["epochs"] == ["1", "2", "1"]
     assert rows["accuracy"] == ["0.7000", "0.7000", "0.7000 ± 0.0000", "0.7000"]
     assert rows["accuracy few"] == ["-", "0.0000", "0.0000 ± 0.0000", "-"]
+    assert rows["accuracy medium"] == ["-", "-", "-", "0.5000"]
+    assert [name[:2] for name in rows][-len(NAMES) :] == ["F1"] * len(NAMES)
     assert rows["F1 bee"][0] == "0.7500"
     assert "nll" not in rows
