@@ -295,15 +295,19 @@ def scores(entry: Entry, part: str) -> dict[str, Any]:
 
     Of one run alone they are the test run's, or the folds' means with their standard deviation.
     """
-    of_part: list[Any] = [run.test if part == "test" else run.cv["mean"] for run in entry.runs]
-    each = [_flat(result) for result in of_part]
-    if len(each) == 1:
-        found = _nested(each[0])
-        if part == "cv" and len(entry.runs[0].cv["folds"]) > 1:
-            found["std"] = _nested(_flat(entry.runs[0].cv["std"]))
+    first = entry.runs[0]
+    if len(entry.runs) == 1:
+        only: Any = first.test if part == "test" else first.cv["mean"]
+        found = _nested(_flat(only))
+        if part == "cv" and len(first.cv["folds"]) > 1:
+            found["std"] = _nested(_flat(first.cv["std"]))
         return found
+    # As for differences: all folds of all seeds share training images.
+    ratio = share_held_out(first) if part == "cv" else 0.0
+    of_seeds: list[Any] = [[run.test] if part == "test" else run.cv["folds"] for run in entry.runs]
+    each = [_flat(result) for results in of_seeds for result in results]
     intervals = {
-        key: statistics.seed_interval([values[key] for values in each], CONFIDENCE)
+        key: statistics.fold_interval([values[key] for values in each], ratio, CONFIDENCE)
         for key in each[0]
     }
     low, high = (

@@ -206,6 +206,11 @@ def test_several_seeds_are_one_entry_with_their_mean_and_interval(seeds):
         for mine, theirs in zip(new["cv"]["folds"], old["cv"]["folds"], strict=True)
     ]
     ratio = result["test_share_over_train_share"]
+    shown = result["runs"]["mixed"]["cv"]
+    folds = [fold["accuracy"] for new in of("mixed") for fold in new["cv"]["folds"]]
+    expected = statistics.fold_interval(folds, ratio)
+    ends = shown["low"]["accuracy"], shown["high"]["accuracy"]
+    assert (shown["accuracy"], *ends) == pytest.approx(expected)
     expected = statistics.fold_interval(by_fold, ratio)
     difference = result["runs"]["mixed"]["difference"]["cv"]["accuracy"]
     assert (difference["low"], difference["high"]) == pytest.approx(expected[1:])
