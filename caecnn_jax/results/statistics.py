@@ -36,7 +36,8 @@ def fold_interval(
     comparing learning algorithms".
 
     `test_share_over_train_share`: validation images over training images, 1 / (k - 1) of k equal
-    folds; 0 gives the plain t interval. Raises ValueError for fewer than two differences.
+    folds; 0 gives the plain t interval, of independent results such as test runs of several seeds.
+    Raises ValueError for fewer than two differences.
     """
     mean, error, freedom = _corrected(differences, test_share_over_train_share)
     reach = stats.t.ppf((1 + confidence) / 2, freedom) * error
@@ -53,19 +54,6 @@ def fold_p_value(differences: Sequence[float], test_share_over_train_share: floa
     if error == 0:
         return float(mean == 0)
     return float(2 * stats.t.sf(abs(mean) / error, freedom))
-
-
-def seed_interval(values: Sequence[float], confidence: float = 0.95) -> Interval:
-    """The mean of independent results, one a seed, with Student's t interval; two or more.
-
-    It holds what training's randomness does; the images are the same under every seed.
-    """
-    return fold_interval(values, 0.0, confidence)
-
-
-def seed_p_value(differences: Sequence[float]) -> float:
-    """The two-sided p-value of the paired t test of no difference, one difference a seed."""
-    return fold_p_value(differences, 0.0)
 
 
 def holm(p_values: Sequence[float]) -> list[float]:

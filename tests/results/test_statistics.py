@@ -20,8 +20,7 @@ def test_the_plain_interval_is_the_paired_t_test():
     test = stats.ttest_1samp(DIFFERENCES, 0)
     expected = test.confidence_interval(0.95)
     assert got == pytest.approx((np.mean(DIFFERENCES), expected.low, expected.high))
-    assert statistics.seed_interval(DIFFERENCES) == got
-    assert statistics.seed_p_value(DIFFERENCES) == pytest.approx(test.pvalue)
+    assert statistics.fold_p_value(DIFFERENCES, 0.0) == pytest.approx(test.pvalue)
 
 
 def test_of_five_folds_the_corrected_interval_is_one_and_a_half_times_as_wide():
