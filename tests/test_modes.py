@@ -15,7 +15,7 @@ from PIL import Image
 
 from caecnn_jax import modes
 from caecnn_jax.records import workdir
-from caecnn_jax.reports import report
+from caecnn_jax.reports import pages, report
 from caecnn_jax.results import tables
 
 
@@ -44,12 +44,12 @@ def test_help_shows_each_mode_with_an_example(project):
 
 def test_a_report_that_fails_hides_no_figure_of_the_training(monkeypatch, tmp_path, capsys):
     def fails(_):
-        raise report.ReportError("no room")
+        raise pages.ReportError("no room")
 
     monkeypatch.setattr(report, "write", fails)
     monkeypatch.setattr(tables, "summary_table", lambda _: "the table")
     monkeypatch.setattr(tables, "summary_sentence", lambda _: "the sentence")
-    with pytest.raises(report.ReportError):
+    with pytest.raises(pages.ReportError):
         modes.after_training({}, str(tmp_path))
     assert capsys.readouterr().out == "\nthe table\n\nlearnt: the sentence\n"
 

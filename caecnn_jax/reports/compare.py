@@ -15,7 +15,7 @@ from etils import epath
 
 from caecnn_jax.records import about, figures, runs
 from caecnn_jax.records import workdir as workdir_lib
-from caecnn_jax.reports import charts, report
+from caecnn_jax.reports import charts, pages
 from caecnn_jax.results import metrics, statistics
 
 CONFIDENCE = 0.95
@@ -35,10 +35,10 @@ def write(given: Sequence[epath.PathLike], output: epath.PathLike) -> epath.Path
     check(compared)
     result = comparison(compared)
     output = epath.Path(output)
-    report.write_file(output / "comparison.json", json.dumps(result, indent=2) + "\n")
+    pages.write_file(output / "comparison.json", json.dumps(result, indent=2) + "\n")
     drawn = charts.draw(result, accuracy_curves(compared))
     values = {"result": result, "charts": drawn}
-    return report.write_page(output / "comparison.html", "comparison.html.jinja", values)
+    return pages.write_page(output / "comparison.html", "comparison.html.jinja", values)
 
 
 def entries(given: Sequence[epath.PathLike]) -> list[Entry]:
@@ -77,7 +77,7 @@ def _matching(item: str, pattern: str) -> list[epath.Path]:
         if fnmatch.fnmatch(folder.name, place.name) and (folder / "config.json").exists()
     ]
     if not found:
-        raise report.ReportError(f"--runs {item}: no run's folder is called {place}")
+        raise pages.ReportError(f"--runs {item}: no run's folder is called {place}")
     return found
 
 
@@ -85,23 +85,23 @@ def check(compared: Sequence[Entry]) -> None:
     """Refuses entries whose numbers cannot be set side by side."""
     folders = [run.workdir for entry in compared for run in entry.runs]
     if len(compared) < 2 or len(set(folders)) < len(folders):
-        raise report.ReportError("a comparison needs two or more different folders: see --runs")
+        raise pages.ReportError("a comparison needs two or more different folders: see --runs")
     baseline = compared[0]
     for entry in compared:
         seeds, theirs = ([run.config["seed"] for run in one.runs] for one in (entry, baseline))
         if len(entry.runs) > 1 and len(set(seeds)) < len(seeds):
-            raise report.ReportError(
+            raise pages.ReportError(
                 f"{entry.name} holds two runs of one seed: give each seed's run once"
             )
         if max(len(seeds), len(theirs)) > 1 and seeds != theirs:
-            raise report.ReportError(
+            raise pages.ReportError(
                 f"{entry.name} has the seeds {_listed(seeds)} and {baseline.name} "
                 f"{_listed(theirs)}: compare runs of the same seeds"
             )
         for run, other in zip(entry.runs, baseline.runs, strict=True):
             _check_pair(run, other)
     if not parts(compared):
-        raise report.ReportError("the runs share neither folds nor test: leave out those without")
+        raise pages.ReportError("the runs share neither folds nor test: leave out those without")
 
 
 def _listed(seeds: Sequence[int]) -> str:
@@ -132,7 +132,7 @@ def _check_pair(run: runs.Run, baseline: runs.Run) -> None:
         problem = f"{both} share neither folds nor test: give them the same do_cv and do_test"
     else:
         return
-    raise report.ReportError(problem)
+    raise pages.ReportError(problem)
 
 
 def _data_of(run: runs.Run) -> tuple[str, str]:
@@ -174,7 +174,7 @@ def comparison(compared: Sequence[Entry]) -> dict[str, Any]:
         "runs": {
             entry.name: {
                 "workdirs": [str(run.workdir) for run in entry.runs],
-                "model": report.model_name(entry.runs[0].config),
+                "model": pages.model_name(entry.runs[0].config),
                 **{part: scores(entry, part) for part in shared},
                 "difference": {part: differences(entry, baseline, part) for part in shared},
             }

@@ -8,16 +8,12 @@ import statistics
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-import jinja2
 import numpy as np
 from etils import epath
 from PIL import Image
 
-from caecnn_jax import config as config_lib
-from caecnn_jax import errors
-from caecnn_jax.durations import as_time
 from caecnn_jax.records import figures, runs
-from caecnn_jax.records import workdir as workdir_lib
+from caecnn_jax.reports import pages
 from caecnn_jax.results import calibration, groups, metrics
 
 NUM_RECONSTRUCTIONS = 6  # epochs shown; all are in the folder images/
@@ -42,15 +38,11 @@ GROUPS = {
 }
 
 
-class ReportError(errors.UserError):
-    """What cannot be reported on: the message names the path and the remedy."""
-
-
 def write(workdir: epath.PathLike, output: epath.PathLike | None = None) -> epath.Path:
     """Writes report.html into `output`, or else the run's folder, and returns its path."""
     run = runs.read(workdir)
     folder = run.workdir if output is None else epath.Path(output)
-    return write_page(folder / "report.html", "report.html.jinja", page(run))
+    return pages.write_page(folder / "report.html", "report.html.jinja", page(run))
 
 
 def page(run: runs.Run) -> dict[str, Any]:
@@ -59,7 +51,7 @@ def page(run: runs.Run) -> dict[str, Any]:
     curves = {
         name: figures.svg(
             figures.draw_learning_curves(records, limits_from=everything),
-            f"Learning curves of {title(name)}",
+            f"Learning curves of {pages.title(name)}",
         )
         for name, records in run.history.items()
     }
@@ -101,7 +93,8 @@ def headline(run: runs.Run) -> list[dict[str, Any]]:
         sources.append(("Test", run.test, {}, f"after {run.test['epochs']} epochs"))
     if not run.metrics and run.history:
         name, records = list(run.history.items())[-1]
-        note = f"{title(name)}, epoch {records[-1]['epoch']} of at most {run.config['num_epoch']}"
+        epoch, most = records[-1]["epoch"], run.config["num_epoch"]
+        note = f"{pages.title(name)}, epoch {epoch} of at most {most}"
         sources.append(("Latest", records[-1]["valid"] or {}, {}, note))
     return [
         {"label": f"{part} {label}", "value": values[key], "spread": spreads.get(key), "note": note}
@@ -254,60 +247,6 @@ def speeds(records: Iterable[runs.Record]) -> dict[str, float]:
     return {phase: statistics.median(values) for phase, values in by_phase.items()}
 
 
-def model_name(config: Mapping[str, Any]) -> str:
-    """What was trained, in words."""
-    if not config["use_cnn"]:
-        return "CAE alone"
-    if not config["use_cae"]:
-        return "CNN alone"
-    return "CAE + CNN, " + ("mixed mode" if config["cnn"]["use_mixed_input"] else "code mode")
-
-
-def title(name: str) -> str:
-    """fold_1 as people read it: fold 1."""
-    return name.replace("_", " ")
-
-
-def heading(words: str) -> str:
-    """A capital at the beginning, the rest as it is: Macro F1."""
-    return words[:1].upper() + words[1:]
-
-
-def number(value: float | None, digits: int = 4) -> str:
-    """A metric for people: a dash where there is none."""
-    return "–" if value is None else f"{value:.{digits}f}"  # noqa: RUF001
-
-
-def signed(value: float, digits: int = 4) -> str:
-    """A difference, with its sign, zero included."""
-    return f"{value:+.{digits}f}".replace("-", "\N{MINUS SIGN}")
-
-
-def p_value(p: float | None) -> str:
-    """A p-value for people: a dash where there is none."""
-    return "–" if p is None else "< 0.001" if p < 0.001 else f"{p:.3f}"  # noqa: RUF001
-
-
-def write_page(path: epath.Path, template: str, values: Mapping[str, Any]) -> epath.Path:
-    """Fills a template of caecnn_jax/templates and writes the page aside, then renames it."""
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("caecnn_jax.reports"),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    functions = (title, heading, model_name, config_lib.flatten, number, signed, as_time, p_value)
-    environment.filters |= {function.__name__: function for function in functions}
-    return write_file(path, environment.get_template(template).render(values))
-
-
-def write_file(path: epath.Path, text: str) -> epath.Path:
-    """Writes text where --output or the folder's own place is; returns the path."""
-    workdir_lib.write_output(path, text.encode())
-    return path
-
-
 def _splits(runs_counts: Iterable[Mapping], valid: str) -> dict[str, list[Mapping]]:
     headings = {"training": "train", "expanded": "expanded", valid: "valid"}
     return {heading: [counts[key] for counts in runs_counts] for heading, key in headings.items()}
@@ -324,7 +263,7 @@ def _picture(path: epath.Path) -> str:
     try:
         Image.open(io.BytesIO(data)).verify()
     except (OSError, SyntaxError, ValueError) as error:  # Pillow raises all three
-        raise ReportError(
+        raise pages.ReportError(
             f"{path} is damaged ({error}): delete it and write the report again"
         ) from error
     return f"data:image/png;base64,{base64.b64encode(data).decode()}"

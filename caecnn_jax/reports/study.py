@@ -10,7 +10,7 @@ from etils import epath
 from caecnn_jax import study as study_lib
 from caecnn_jax.durations import as_time
 from caecnn_jax.records import drawing, figures, runs
-from caecnn_jax.reports import charts, report
+from caecnn_jax.reports import charts, pages
 from caecnn_jax.results import variants
 
 LABELS = {
@@ -31,8 +31,8 @@ def write(study: study_lib.Study, workdir: epath.PathLike) -> epath.Path:
     """Writes the three files from what is finished; returns the path of study.html."""
     workdir = epath.Path(workdir)
     result = variants.summary(study, workdir)
-    report.write_file(workdir / "study.json", json.dumps(result, indent=2) + "\n")
-    report.write_file(workdir / "study.md", markdown(result))
+    pages.write_file(workdir / "study.json", json.dumps(result, indent=2) + "\n")
+    pages.write_file(workdir / "study.md", markdown(result))
     values = {
         "result": result,
         "labels": LABELS,
@@ -41,7 +41,7 @@ def write(study: study_lib.Study, workdir: epath.PathLike) -> epath.Path:
         "fields": list(dict.fromkeys(f for v in result["variants"].values() for f in v["config"])),
         "charts": {part: draw_all(study, result, workdir, part) for part in result["parts"]},
     }
-    return report.write_page(workdir / "study.html", "study.html.jinja", values)
+    return pages.write_page(workdir / "study.html", "study.html.jinja", values)
 
 
 def shown(result: Mapping[str, Any], part: str) -> list[str]:
@@ -126,12 +126,12 @@ def _cells(
     else:
         cells += [
             _interval(difference, signed=True),
-            report.p_value(difference and difference["p_holm"]),
+            pages.p_value(difference and difference["p_holm"]),
         ]
     means = (one[part].get(name) for name in names[1:])
     cells += ["–" if mean is None else f"{mean['mean']:.4f}" for mean in means]  # noqa: RUF001
     if published is not None:
-        cells.append(report.number(published.get(variant)))
+        cells.append(pages.number(published.get(variant)))
     return [*cells, as_time(one["seconds"])]
 
 

@@ -8,7 +8,7 @@ import pytest
 import synthetic_runs
 from scipy import stats
 
-from caecnn_jax.reports import charts, compare, report
+from caecnn_jax.reports import charts, compare, pages
 from caecnn_jax.results import metrics, statistics
 
 
@@ -46,7 +46,7 @@ def test_comparison_holds_paired_differences_over_folds(folders, tmp_path):
     assert gain["values"] == pytest.approx(bird)
     assert result["baseline"] == "cnn" and result["rare_classes"] == ["bird", "deer", "truck"]
     words = synthetic_runs.text_of(page)
-    assert report.signed(got["mean"]) in words and report.signed(gain["mean"], 3) in words
+    assert pages.signed(got["mean"]) in words and pages.signed(gain["mean"], 3) in words
     assert "corrected for what the folds' training sets share" in words and "bird rare" in words
     gains = result["runs"]["mixed"]["difference"]["cv"]["f1"]
     adjusted = statistics.holm([value["p"] for value in gains.values()])
@@ -91,7 +91,7 @@ def test_one_test_run_each_is_compared_image_by_image(tmp_path):
         (got["mean"] - spread, got["mean"] + spread), abs=1e-3
     )
     assert "McNemar" in words and "no interval" not in words
-    assert f"p {html.escape(report.p_value(got['p']))}" in words
+    assert f"p {html.escape(pages.p_value(got['p']))}" in words
     assert result["runs"]["b"]["difference"]["test"]["macro_f1"]["low"] is None
 
 
@@ -144,7 +144,7 @@ def test_what_cannot_be_compared_is_refused(folders, tmp_path, options, words):
     if words is None:  # the counter-check: a shared test run is enough
         compare.write([folders[0], other], tmp_path / "out")
         return
-    with pytest.raises(report.ReportError, match=words) as error:
+    with pytest.raises(pages.ReportError, match=words) as error:
         compare.write([folders[0], other], tmp_path / "out")
     assert str(other) in str(error.value) and not (tmp_path / "out").exists()
 
@@ -152,13 +152,13 @@ def test_what_cannot_be_compared_is_refused(folders, tmp_path, options, words):
 def test_runs_that_share_no_part_are_refused(tmp_path):
     cv = variant(tmp_path, "cv", test=False)
     test = variant(tmp_path, "test", num_folds=0)
-    with pytest.raises(report.ReportError, match="share neither folds nor test"):
+    with pytest.raises(pages.ReportError, match="share neither folds nor test"):
         compare.write([cv, test], tmp_path)
 
 
 def test_one_run_or_the_same_twice_is_refused(folders, tmp_path):
     for given in (folders[:1], [folders[0], folders[0]]):
-        with pytest.raises(report.ReportError, match="two or more different folders"):
+        with pytest.raises(pages.ReportError, match="two or more different folders"):
             compare.write(given, tmp_path)
 
 
@@ -240,7 +240,7 @@ def test_entries_may_be_named_one_by_one(seeds):
     ],
 )
 def test_seeds_that_do_not_pair_are_refused(seeds, given, words):
-    with pytest.raises(report.ReportError, match=words):
+    with pytest.raises(pages.ReportError, match=words):
         compare.write([item.format(seeds) for item in given], seeds / "out")
 
 
