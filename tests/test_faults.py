@@ -12,7 +12,7 @@ from builders import tiny_config
 from etils import epath
 
 from caecnn_jax.networks import models
-from caecnn_jax.records import board, checkpoints, journal, workdir
+from caecnn_jax.records import board, checkpoints, claims, journal, workdir
 from caecnn_jax.training import train
 
 
@@ -122,7 +122,7 @@ def test_a_folder_that_vanishes_is_one_sentence(tiny_data, tmp_path, monkeypatch
 def test_the_log_of_a_full_disk_stops_nothing(tmp_path, capfd):
     """A line of train.log that cannot be written is not worth a run, or a page of errors."""
     config = config_of(1)
-    with workdir.claim(epath.Path(tmp_path), config), files_no_larger_than(0):
+    with claims.claim(epath.Path(tmp_path), config), files_no_larger_than(0):
         from absl import logging
 
         logging.warning("lost")

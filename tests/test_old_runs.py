@@ -13,7 +13,7 @@ from PIL import Image
 from caecnn_jax import config as config_lib
 from caecnn_jax import modes, saved_config
 from caecnn_jax.data import dataset
-from caecnn_jax.records import workdir
+from caecnn_jax.records import claims, workdir
 from caecnn_jax.results import evaluate, predict
 
 OLD_RUN = PROJECT / "tests" / "old_run"
@@ -102,7 +102,7 @@ def test_going_on_with_it_is_refused_in_one_sentence(run):
     for given in (config, tiny_config()):
         with (
             pytest.raises(workdir.WorkdirError, match=r"earlier version \(format 1\)"),
-            workdir.claim(epath.Path(run), given),
+            claims.claim(epath.Path(run), given),
         ):
             pass
     assert json.loads((run / "config.json").read_text()) == json.loads(

@@ -1,29 +1,22 @@
 """A run's folder: what lies where, written so that no file is ever seen half-written.
 
-Paths are `epath`, so that a folder may be a bucket; the lock needs a local one.
+Paths are `epath`, so that a folder may be a bucket.
 """
 
 import contextlib
-import errno
-import fcntl
 import importlib.util
 import json
 import os
 import re
 import socket
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
 import ml_collections
-from absl import logging
 from etils import epath
 from etils.epath import backend
 
 from caecnn_jax import config as config_lib
-from caecnn_jax import errors, logs, saved_config
-from caecnn_jax.part import WHOLE, Part
-
-_NO_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOTSUP)  # flock's errors there
-
+from caecnn_jax import errors, saved_config
 
 BUCKETS = {"gs": ("gcsfs", "'.[tpu]'"), "s3": ("s3fs", "s3fs")}  # the package and what brings it
 
@@ -197,139 +190,3 @@ def check_present(workdir: epath.Path) -> None:
             f"{workdir} has vanished while it was written to: bring it back, then give the same "
             "command again"
         )
-
-
-@contextlib.contextmanager
-def claim(
-    workdir: epath.Path,
-    config: ml_collections.ConfigDict,
-    part: Part = WHOLE,
-    *,
-    writes: bool = True,
-) -> Iterator[bool]:
-    """Holds the folder for this process: makes it, locks it, checks and saves its config.json.
-
-    Yields whether the runs in it are finished. Commands that train parts of them share the folder,
-    and `hold` their own. With `writes=False`, for the processes of a job that only read, nothing is
-    made, locked or saved. Raises WorkdirError when the folder cannot be written, another process
-    trains in it, or it holds a run of another config.
-    """
-    with contextlib.ExitStack() as stack:
-        if writes:
-            _make(workdir)
-            if not in_bucket(workdir):  # a bucket can be neither locked nor appended to
-                stack.enter_context(_lock(workdir, ".lock", shared=not part.is_whole))
-                log = "train.log" if part.is_whole else f"train-{part.index}.log"
-                stack.enter_context(logs.to_file(workdir / log))
-        finished = False
-        if (workdir / "config.json").exists():
-            saved = read_config(workdir)
-            if (made_by := read_format(workdir)) != saved_config.FORMAT:
-                raise WorkdirError(
-                    f"{workdir} holds a run of an earlier version (format {made_by}), whose random "
-                    "numbers this one does not draw: evaluate, predict, export and report read it, "
-                    "but to train choose another --workdir"
-                )
-            differing = config_lib.differences(saved, config)
-            if differing and part.is_whole and not _is_trained(workdir):
-                logging.info("Nothing was trained in %s yet: it takes the new config.", workdir)
-            elif differing:
-                raise WorkdirError(
-                    f"{workdir} holds a run of another config: {'; '.join(differing)}; give the "
-                    "same values to continue it, or another --workdir"
-                )
-            finished = (workdir / "metrics.json").exists() and saved.num_epoch == config.num_epoch
-        if writes and not finished:
-            if part.is_whole and not in_bucket(workdir):
-                _remove_partial(workdir)
-            # These tell of fewer epochs than are asked for now. They go before the config changes.
-            for name in ("metrics.json", "report.html"):
-                (workdir / name).unlink(missing_ok=True)
-            write_bytes(workdir / "config.json", saved_config.to_text(config).encode())
-        yield finished
-
-
-def _remove_partial(workdir: epath.Path) -> None:
-    """Removes what a kill left half-written."""
-    for path in workdir.iterdir():
-        if path.name.endswith(".partial"):
-            path.unlink(missing_ok=True)
-
-
-def _is_trained(workdir: epath.Path) -> bool:
-    """Whether any run left something: metrics, a record or a checkpoint's folder."""
-    history = workdir / "history.jsonl"
-    return (
-        (workdir / "metrics.json").exists()
-        or (history.exists() and history.stat().length > 0)
-        or any(re.fullmatch(r"test|fold_\d+", path.name) for path in workdir.iterdir())
-    )
-
-
-def _make(workdir: epath.Path) -> None:
-    path = os.fspath(workdir)
-    if os.fsencode(path) != path.encode(errors="replace"):  # Orbax's storage writes in UTF-8 alone
-        raise WorkdirError(
-            f"{path!r}: its name is no UTF-8: choose another --workdir, or set PYTHONUTF8=1 where "
-            "only the locale knows no UTF-8"
-        )
-    try:
-        with writing(workdir):
-            make_folder(workdir)
-    except WorkdirError as error:
-        if isinstance(error.__cause__, FileExistsError | NotADirectoryError):
-            raise WorkdirError(
-                f"{workdir} cannot be a folder, for a file is in its place: choose another "
-                "--workdir"
-            ) from error
-        raise
-
-
-@contextlib.contextmanager
-def hold(workdir: epath.Path, runs: Sequence[str]) -> Iterator[None]:
-    """Holds these runs of a folder for this process; raises WorkdirError where another has one."""
-    with contextlib.ExitStack() as stack:
-        for run in () if in_bucket(workdir) else runs:
-            stack.enter_context(_lock(workdir, f".lock-{run}", whose=f"{run} in "))
-        yield
-
-
-@contextlib.contextmanager
-def in_turn(workdir: epath.Path) -> Iterator[None]:
-    """Waits until no other process is in this context for the same folder."""
-    with contextlib.ExitStack() as stack:
-        if not in_bucket(workdir):
-            stack.enter_context(_lock(workdir, ".lock-history", waits=True))
-        yield
-
-
-@contextlib.contextmanager
-def _lock(
-    workdir: epath.Path, name: str, *, shared: bool = False, waits: bool = False, whose: str = "in "
-) -> Iterator[None]:
-    """An advisory lock that the kernel lets go when the process ends, however it ends.
-
-    Without it, and with a warning, where the file system has none.
-    """
-    how = (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | (0 if waits else fcntl.LOCK_NB)
-    with contextlib.ExitStack() as stack:
-        with writing(workdir):
-            file = stack.enter_context(open(workdir / name, "a"))
-            try:
-                fcntl.flock(file, how)
-            except BlockingIOError as error:
-                raise WorkdirError(
-                    f"another process trains {whose}{workdir}: wait for it or choose another "
-                    "--workdir"
-                ) from error
-            except OSError as error:
-                if error.errno not in _NO_LOCKS:
-                    raise
-                logging.log(
-                    logging.DEBUG if waits else logging.WARNING,  # else again each epoch
-                    "%s lies on a file system without locks (%s): see to it that no second "
-                    "process trains in it",
-                    workdir,
-                    error.strerror,
-                )
-        yield

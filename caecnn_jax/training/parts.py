@@ -24,6 +24,7 @@ from caecnn_jax import errors
 from caecnn_jax import study as study_lib
 from caecnn_jax.data import dataset, requirements
 from caecnn_jax.durations import as_time
+from caecnn_jax.records import claims
 from caecnn_jax.records import runs as runs_lib
 from caecnn_jax.records import workdir as workdir_lib
 from caecnn_jax.training import devices, signals, train, workload
@@ -114,7 +115,7 @@ class OwnRequest(signals.StopRequest):
 
 
 def _train_folder(run, folder: epath.Path, data, shared: train.Shared, on_epoch) -> None:
-    with workdir_lib.claim(folder, run.config) as finished:
+    with claims.claim(folder, run.config) as finished:
         if not finished:  # as it is where another process was faster
             train.train_runs(run.config, folder, data, shared, title=run.name, on_epoch=on_epoch)
 

@@ -16,7 +16,7 @@ from etils import epath
 
 from caecnn_jax import logs
 from caecnn_jax.durations import as_time
-from caecnn_jax.records import workdir
+from caecnn_jax.records import claims, workdir
 from caecnn_jax.records.journal import Journal
 from caecnn_jax.results import metrics
 from caecnn_jax.training import early_stopping
@@ -62,7 +62,7 @@ class Progress:
     @contextlib.contextmanager
     def _in_turn(self) -> Iterator[None]:
         """Looks at what other commands have saved, none of which writes while the context lasts."""
-        with workdir.in_turn(self._folder) if self._others else contextlib.nullcontext():
+        with claims.in_turn(self._folder) if self._others else contextlib.nullcontext():
             for journal in self._others:
                 journal.look()
             yield

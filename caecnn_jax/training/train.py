@@ -24,7 +24,7 @@ from caecnn_jax import errors
 from caecnn_jax.data import augment, catalogue, dataset, pixels, sampling
 from caecnn_jax.networks import models
 from caecnn_jax.part import WHOLE, Part
-from caecnn_jax.records import about
+from caecnn_jax.records import about, claims
 from caecnn_jax.records import workdir as workdir_lib
 from caecnn_jax.records.journal import Journal
 from caecnn_jax.results import metrics
@@ -52,7 +52,7 @@ def train_and_evaluate(
     # Data that do not fit are told before a folder is made; a finished run needs none.
     needs_data = data is None and not (folder / "metrics.json").exists()
     source = dataset.open_checked(config) if needs_data else None
-    with workdir_lib.claim(folder, config, part, writes=devices.is_writer()) as finished:
+    with claims.claim(folder, config, part, writes=devices.is_writer()) as finished:
         devices.wait_for_all("the folder is claimed")
         if finished:
             logging.info("The run in %s is finished; there is nothing left to do.", folder)
@@ -134,7 +134,7 @@ def train_runs(
     ]
     own = part.of(journals)
     held = [] if part.is_whole else [journal.split.name for journal in own]
-    with workdir_lib.hold(folder, held):
+    with claims.hold(folder, held):
         restore(own, saved_shapes(config, model), keep=config.keep_checkpoints, lanes=lanes)
         progress = Progress(
             config,
