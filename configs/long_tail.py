@@ -25,7 +25,7 @@ def get_config(arg=None):
         factor, quick = "100", arg
     if quick not in (None, "", "quick"):
         known = ", ".join(FACTORS)
-        raise ValueError(f"config argument {arg!r}: known are {known}, 'quick', and both")
+        raise ValueError(f"config argument {arg!r}: known are {known}, 'quick' or {factor}:quick")
     # The CNN that reads the image alone: best.py's joins 6 channels of code to 42 of its own.
     (_, _, pools), *others = best.get_config().cnn.block_sizes
     sgd = {"name": "sgd", "lr": 0.1, "momentum": 0.9, "weight_decay": 2e-4}
