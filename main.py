@@ -102,8 +102,14 @@ def main(argv: list[str]) -> int:
         case "report":
             return modes.report(workdir, paths + argv[1:], OUTPUT.value)
         case _:  # study
-            part_of_all = INDEX.value, COUNT.value
-            return modes.study(CONFIG.value, workdir, *part_of_all, LAUNCHER.value, DRY_RUN.value)
+            return modes.study(
+                CONFIG.value,
+                workdir,
+                index=INDEX.value,
+                count=COUNT.value,
+                launcher=LAUNCHER.value,
+                dry_run=DRY_RUN.value,
+            )
 
 
 def run() -> None:

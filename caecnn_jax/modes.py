@@ -170,6 +170,7 @@ def report(workdir: str, runs: Sequence[str], output: str | None) -> int:
 def study(
     base: ml_collections.ConfigDict | None,
     workdir: str,
+    *,
     index: int | None,
     count: int | None,
     launcher: str | None,
@@ -195,10 +196,10 @@ def study(
     if launcher and not dry_run:
         failed = launch.submit(study, folder, num_parts=count or len(study.runs))
     else:
-        part = part_lib.WHOLE
-        if not launcher:
-            part = part_lib.given(index, count) or part_lib.of_array(os.environ) or part
-        runs = part.of(study.runs)
+        part = None
+        if not launcher:  # else a dry run, of all parts
+            part = part_lib.given(index, count) or part_lib.of_array(os.environ)
+        runs = (part or part_lib.WHOLE).of(study.runs)
         devices.start(base.dtype, base.matmul_precision)
         if dry_run:
             print(training.plan(study, runs, folder))

@@ -76,7 +76,10 @@ def test_a_dry_run_of_the_launcher_tells_of_all_parts(monkeypatch, tmp_path):
     told = []
     monkeypatch.setattr(parts, "plan", lambda study, runs, folder: told.append((study, runs)))
     base = study.get_config("studies/ablation.py")
-    assert modes.study(base, str(tmp_path), None, 16, "submitit", dry_run=True) == 0
+    assert (
+        modes.study(base, str(tmp_path), index=None, count=16, launcher="submitit", dry_run=True)
+        == 0
+    )
     assert [runs for study, runs in told] == [study.runs for study, _ in told]
 
 

@@ -97,9 +97,9 @@ def _classes(root: pathlib.Path, part: str, passed_over: collections.Counter[str
     """The images below each folder in `root`, which is their class."""
     inside = entries(root, passed_over)
     _pass_over_files(inside, passed_over)
-    items = []
+    items, place = [], root.resolve()
     for path in inside:
-        if path.is_dir() and root.resolve().is_relative_to(path.resolve()):
+        if path.is_dir() and place.is_relative_to(path.resolve()):
             passed_over[LOOP] += 1  # as a class it would hold the images of all
         elif path.is_dir():
             found = walk(path)

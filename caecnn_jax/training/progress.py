@@ -68,7 +68,12 @@ class Progress:
             yield
 
     def all_have_ended(self) -> bool:
-        """Whether every run has come to its end; if not, says which other commands are to train."""
+        """Whether every run has come to its end; if not, says which other commands are to train.
+
+        Call once the own ones have.
+        """
+        if not self._others:
+            return True
         self.write_history()
         missing = [
             journal.split.name

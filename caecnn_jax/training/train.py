@@ -147,9 +147,7 @@ def train_runs(
             on_epoch=on_epoch,
         )
         progress.write_history()
-        aug = augment.Settings(**config.aug) if config.use_aug else None
-        mixup_alpha = float(config.mixup_alpha)
-        pipeline = epochs.Pipeline(data.images.shape[1:], statistics, aug, mixup_alpha)
+        pipeline = _pipeline(config, data, statistics)
 
         def train_one(journal: Journal, mesh: Mesh) -> None:
             if has_ended(journal, config) and journal.is_complete():
@@ -168,6 +166,14 @@ def train_runs(
     if not progress.all_have_ended():
         return None
     return _write_end(folder, described, journals, config.selection_metric)
+
+
+def _pipeline(
+    config: ml_collections.ConfigDict, data: dataset.Dataset, statistics: augment.Statistics
+) -> epochs.Pipeline:
+    """How training's batches are made of the images."""
+    aug = augment.Settings(**config.aug) if config.use_aug else None
+    return epochs.Pipeline(data.images.shape[1:], statistics, aug, float(config.mixup_alpha))
 
 
 def with_epochs(
