@@ -7,7 +7,7 @@ import os
 import pathlib
 from collections.abc import Iterator
 
-from absl import logging
+from absl import flags, logging
 
 _PACKAGE = pathlib.Path(__file__).parent
 # What lies beside the package: all that a checkout or a wheel has of ours, and nothing else.
@@ -38,6 +38,7 @@ def to_console(level: str) -> None:
 
     Python's warnings are of the others' lines.
     """
+    flags.FLAGS.mark_as_parsed()  # of a command without absl's flags it would say so, as a warning
     logging.use_absl_handler()
     logging.set_verbosity(level)
     std_logging.captureWarnings(True)

@@ -1,12 +1,14 @@
 """Which reader knows the data that config.dataset names."""
 
+import collections
 import difflib
 import os
 import pathlib
 
 import ml_collections
+from absl import logging
 
-from caecnn_jax.data import arrays, cifar_sources, folder, listing, prepared
+from caecnn_jax.data import arrays, cifar_sources, folder, image_search, listing, prepared
 from caecnn_jax.errors import DataError
 
 NAMES = ("cifar10", "cifar100", "cifar100:coarse")
@@ -29,7 +31,19 @@ def uses_data_dir(config: ml_collections.ConfigDict) -> bool:
 
 def find(config: ml_collections.ConfigDict) -> listing.Listing:
     """The listing of config.dataset; raises DataError where there are no such data."""
-    name, data_source, data_dir = config.dataset, config.data_source, config.data_dir or None
+    name, data_dir = config.dataset, config.data_dir
+    if data_dir and name in NAMES and _holds_own_images(pathlib.Path(data_dir).expanduser()):
+        raise DataError(
+            f"config.data_dir={data_dir!r}: is no place of {name}'s; to train on what it holds, "
+            "set config.dataset to it"
+        )
+    found = _open(name, config.data_source, data_dir or None)
+    if data_dir and not uses_data_dir(config):
+        logging.warning("config.data_dir=%s is not used: the data are the path %s", data_dir, name)
+    return found
+
+
+def _open(name: str, data_source: str, data_dir: str | None) -> listing.Listing:
     if name == "cifar10":
         return cifar_sources.open_10(data_source, data_dir)
     if name in ("cifar100", "cifar100:coarse"):
@@ -53,4 +67,20 @@ def find(config: ml_collections.ConfigDict) -> listing.Listing:
     raise DataError(
         f"config.dataset={name!r}: {problem}; give a folder with a folder for each class, a .csv, "
         f"a .npz, a folder of IDX files, {hint}"
+    )
+
+
+def _holds_own_images(path: pathlib.Path) -> bool:
+    """Whether these are a user's data: a file that is no archive, or folders full of images."""
+    if path.is_file():
+        return not path.name.endswith((".gz", ".tgz", ".tar"))
+    passed_over: collections.Counter[str] = collections.Counter()
+    inside = image_search.entries(path, passed_over) if path.is_dir() else []
+    classes = [entry for entry in inside if entry.is_dir()]
+    return len(classes) > 1 and all(
+        any(
+            file.suffix.lower() in image_search.SUFFIXES
+            for file in image_search.entries(entry, passed_over)
+        )
+        for entry in classes
     )

@@ -362,6 +362,19 @@ def test_the_command_ends_a_user_error_with_one_line_and_2(tmp_path, arguments, 
     assert done.stderr.count("\n") == 1
 
 
+def test_the_command_warns_without_a_librarys_words(tmp_path):
+    folder = image_folders.plain(tmp_path / "photos")
+    done = subprocess.run(
+        [sys.executable, "-m", "caecnn_jax.data.dataset", str(folder), f"--data_dir={tmp_path}"],
+        cwd=PROJECT,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0
+    assert f"is not used: the data are the path {folder}\n" in done.stderr
+    assert "flag parsing" not in done.stderr  # absl's own, of a command that has none of its flags
+
+
 def test_the_command_needs_no_stderr_and_no_reader_and_prints_in_ascii(tmp_path):
     folder = image_folders.plain(tmp_path / "photos", classes=("bär", "dog"))
     program = f"{shlex.quote(sys.executable)} -m caecnn_jax.data.dataset {folder} 2>&-"
