@@ -36,7 +36,7 @@ def before_training(
     devices.start(config.dtype, config.matmul_precision, distributed=distributed)
 
 
-def after_training(summary: dict | None, workdir: str) -> int:
+def after_training(summary: Mapping[str, Any] | None, workdir: str) -> int:
     """Writes the report where it is missing, and prints what came of the training.
 
     Without a `summary` there are runs to come, of other parts.

@@ -16,6 +16,7 @@ from etils import epath
 from caecnn_jax import saved_config
 from caecnn_jax.data import augment, cifar, dataset, sampling
 from caecnn_jax.records import workdir
+from caecnn_jax.results import schema
 
 DESCRIPTION = "dataset.json"
 PACKAGES = {
@@ -29,14 +30,14 @@ PACKAGES = {
 
 def describe(
     data: dataset.Dataset, kept: np.ndarray, splits: Sequence[sampling.Split]
-) -> dict[str, object]:
+) -> schema.About:
     """What run.json holds at the start of a run; `kept` are the regulated training images."""
 
     def counts(indices: np.ndarray) -> dict[str, int]:
         return sampling.class_counts(indices, data.labels, data.class_names)
 
     everything = np.arange(len(data.labels))
-    class_counts = {
+    class_counts: dict[str, dict[str, Any]] = {
         "all": {
             "train": counts(everything[: data.num_train]),
             "test": counts(everything[data.num_train :]),
@@ -107,7 +108,7 @@ def commit() -> str | None:
     return found.stdout.strip()
 
 
-def environment() -> dict[str, object]:
+def environment() -> dict[str, Any]:
     """Versions, devices and processes."""
     versions = {name: importlib.metadata.version(package) for name, package in PACKAGES.items()}
     return {

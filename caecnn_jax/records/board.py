@@ -8,6 +8,7 @@ import re
 import time
 import types
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from etils import epath
@@ -16,7 +17,7 @@ from tensorboardX import record_writer, summary
 from tensorboardX.proto import event_pb2
 
 from caecnn_jax.records import workdir
-from caecnn_jax.results import metrics
+from caecnn_jax.results import metrics, schema
 
 MOST_CLASSES = 30  # that have curves of precision and recall too, beside those of F1
 # A projector's points, coordinates, and pixels of a point's picture: what can be told apart.
@@ -86,24 +87,24 @@ class Board:
         event = event_pb2.Event(wall_time=time.time(), step=epoch, summary=content)
         self._writer.write(event.SerializeToString())
 
-    def epoch(self, record: dict, table: dict[str, dict[str, float]] | None) -> None:
-        """Writes one history record, and per class precision, recall and F1 where there are any.
+    def epoch(self, record: schema.Record, table: dict[str, dict[str, float]]) -> None:
+        """Writes one record, and precision, recall and F1 of each class in the table.
 
         F1 alone where there are more classes than MOST_CLASSES.
 
         Raises WorkdirError when the disk does not take it.
         """
+        parts: dict[str, Mapping[str, Any]] = {"train": record["train"], "valid": record["valid"]}
         scalars = {
             f"{part}/{name}": value
-            for part in ("train", "valid")
-            for name, value in metrics.plain(record[part]).items()
+            for part, figures in parts.items()
+            for name, value in metrics.plain(figures).items()
         }
         for group in metrics.GROUPS:
-            for name, value in (record["valid"].get(group) or {}).items():
+            for name, value in (parts["valid"].get(group) or {}).items():
                 if value is not None:
                     scalars[f"valid/accuracy/{name}"] = value
         scalars["train/images_per_second"] = record["images_per_second"]
-        table = table or {}
         measures = ("precision", "recall", "f1") if len(table) <= MOST_CLASSES else ("f1",)
         for class_name, row in table.items():
             for measure in measures:

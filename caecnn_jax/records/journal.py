@@ -18,7 +18,7 @@ from PIL import Image
 
 from caecnn_jax.data import dataset, sampling
 from caecnn_jax.records import board, checkpoints, workdir
-from caecnn_jax.results import metrics
+from caecnn_jax.results import metrics, schema
 
 FINAL_PICTURES = ("learning_curves", "confusion_matrix", "reliability")
 CODES_PER_CLASS = 20  # shown in TensorBoard's projector
@@ -44,7 +44,7 @@ class Journal:
         """
         self.split = split
         self._selection_metric = selection_metric
-        self.records: list[Any] = []  # metrics.Record
+        self.records: list[schema.Record] = []
         self.step = 0  # training steps done of the epoch after the last record
         self.losses: dict[str, list] = {}  # of those steps
         self.arrays: dict[str, Any] | None = None  # what `restore` found, to go on from
@@ -120,7 +120,7 @@ class Journal:
         self._interrupted.set_damaged_aside()
         self._clean_up(keep)
 
-    def save(self, record: dict[str, Any], arrays: Mapping[str, Any], keep: int) -> None:
+    def save(self, record: schema.Record, arrays: Mapping[str, Any], keep: int) -> None:
         """Saves an epoch's checkpoint, and removes those not kept: the latest `keep` and the best.
 
         Raises WorkdirError when the folder cannot be written. Where this process does not write,
@@ -149,7 +149,7 @@ class Journal:
         if not self.step:
             self._interrupted.keep_only(set())
 
-    def _best_record(self) -> dict[str, Any]:
+    def _best_record(self) -> schema.Record:
         best = metrics.best_epoch(self.records, self._selection_metric)
         assert best is not None  # there is a record
         return self.records[best]
@@ -188,7 +188,7 @@ class Journal:
         if self._board is not None:
             record = self.records[-1]
             confusion = record["confusion_matrix"]
-            table = confusion and metrics.per_class(confusion, self._data.class_names)
+            table = metrics.per_class(confusion, self._data.class_names) if confusion else {}
             self._board.epoch(record, table)
 
     def show_reconstructions(self, autoencode: Autoencode) -> None:

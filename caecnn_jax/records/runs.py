@@ -7,14 +7,12 @@ from typing import Any
 from etils import epath
 
 from caecnn_jax.records import workdir as workdir_lib
+from caecnn_jax.results import schema
 
 SCALARS = ("accuracy", "macro_f1", "loss_cnn", "loss_cae")
 RESULT_FIELDS = {*SCALARS, "epochs", "best_epoch", "confusion_matrix", "per_class"}
 CONFIG_FIELDS = {"use_cnn", "use_cae", "num_epoch", "seed", "cnn", "train_data_regulation"}
 RECORD_FIELDS = {"run", "epoch", "phase", "train", "valid", "seconds", "images_per_second"}
-
-Record = Mapping[str, Any]  # a line of history.jsonl
-Result = Mapping[str, Any]  # what one fold or the test run came to
 
 
 @dataclasses.dataclass(frozen=True)
@@ -23,28 +21,35 @@ class Run:
 
     workdir: epath.Path
     config: Mapping[str, Any]
-    history: Mapping[str, Sequence[Record]]  # by "fold_1".. and "test", in order of epochs
-    metrics: Any  # the mapping in metrics.json; None until the run has ended
-    info: Mapping[str, Any]  # run.json; empty where missing
+    history: Mapping[str, Sequence[schema.Line]]  # by "fold_1".. and "test", in order of epochs
+    metrics: schema.Summary | None  # None until the run has ended
+    info: schema.About  # empty where run.json is missing
 
     @property
     def name(self) -> str:
         return self.workdir.name
 
     @property
-    def cv(self) -> Any:
-        """The mapping of the folds' results, their mean and standard deviation; None without."""
+    def cv(self) -> schema.Folds | None:
+        """The folds' results, their mean and standard deviation; None without."""
         return self.metrics and self.metrics["cv"]
 
     @property
-    def test(self) -> Result | None:
+    def folds(self) -> Sequence[schema.FoldResult]:
+        """What each fold came to; empty without cross-validation."""
+        return self.cv["folds"] if self.cv else ()
+
+    @property
+    def test(self) -> schema.RunResult | None:
         return self.metrics and self.metrics["test"]
 
     @property
-    def results(self) -> dict[str, Result]:
+    def results(self) -> dict[str, schema.RunResult]:
         """What has ended, by run: fold_1, ..., test."""
-        folds = {f"fold_{fold['fold']}": fold for fold in (self.cv["folds"] if self.cv else ())}
-        return folds | ({"test": self.test} if self.test else {})
+        found: dict[str, schema.RunResult] = {f"fold_{one['fold']}": one for one in self.folds}
+        if self.test:
+            found["test"] = self.test
+        return found
 
     @property
     def class_names(self) -> list[str]:
@@ -65,23 +70,16 @@ def read(workdir: epath.PathLike) -> Run:
     """
     workdir = epath.Path(workdir)
     workdir_lib.check_is_run(workdir)
-    run = Run(
+    return Run(
         workdir=workdir,
         config=_read_json(workdir / "config.json", CONFIG_FIELDS),
         history=_read_history(workdir / "history.jsonl"),
-        metrics=_read_json(workdir / "metrics.json", {"cv", "test"}) or None,
-        info=_read_json(workdir / "run.json", set()),
+        metrics=_read_metrics(workdir / "metrics.json"),
+        info=_read_info(workdir / "run.json"),
     )
-    if run.cv:
-        _checked(run.cv, workdir / "metrics.json", {"folds", "mean", "std"})
-        for part in ("mean", "std"):
-            _checked(run.cv[part], workdir / "metrics.json", {*SCALARS, "per_class"})
-    for result in run.results.values():
-        _checked(result, workdir / "metrics.json", RESULT_FIELDS)
-    return run
 
 
-def f1_by_class(result: Result | None) -> dict[str, float] | None:
+def f1_by_class(result: schema.Result | schema.OverFolds | None) -> dict[str, float] | None:
     """{class: F1} of a result or of the folds' mean or std; None where there was no CNN."""
     if not result or not result["per_class"]:
         return None
@@ -95,9 +93,30 @@ def _read_json(path: epath.Path, fields: set[str]) -> dict[str, Any]:
     return _checked(workdir_lib.read_json(path), path, fields)
 
 
-def _read_history(path: epath.Path) -> dict[str, list[Record]]:
+def _read_metrics(path: epath.Path) -> schema.Summary | None:
+    """The results, each with what they had from the first version on; None before the end."""
+    if not path.exists():
+        return None
+    summary = _read_json(path, {"cv", "test"})
+    results = [summary["test"]] if summary["test"] else []
+    if summary["cv"]:
+        cv = _checked(summary["cv"], path, {"folds", "mean", "std"})
+        for part in ("mean", "std"):
+            _checked(cv[part], path, {*SCALARS, "per_class"})
+        results += cv["folds"]
+    for result in results:
+        _checked(result, path, RESULT_FIELDS)
+    return schema.Summary(cv=summary["cv"], test=summary["test"])
+
+
+def _read_info(path: epath.Path) -> schema.About:
+    info: Any = _read_json(path, set())
+    return info
+
+
+def _read_history(path: epath.Path) -> dict[str, list[schema.Line]]:
     """Records by run. Of an epoch that was trained again after a resume, the later counts."""
-    history: dict[str, dict[int, Record]] = {}
+    history: dict[str, dict[int, schema.Line]] = {}
     lines = workdir_lib.read_text(path).splitlines(keepends=True) if path.exists() else []
     for index, line in enumerate(lines):
         if not line.endswith("\n"):  # an interrupted run's last line, cut off while written

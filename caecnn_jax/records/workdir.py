@@ -9,7 +9,8 @@ import json
 import os
 import re
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 import ml_collections
 from etils import epath
@@ -173,7 +174,7 @@ def read_format(workdir: epath.Path) -> int:
     return read_json(workdir / "config.json").get("format", 1)
 
 
-def write_history(workdir: epath.Path, records: list[dict]) -> None:
+def write_history(workdir: epath.Path, records: Sequence[Mapping[str, Any]]) -> None:
     """Writes history.jsonl anew: a line a record, without what metrics.json has of the last."""
     left_out = {"confusion_matrix", "reliability", "correct"}
     lines = [

@@ -16,7 +16,7 @@ from etils import epath
 from caecnn_jax.records import about, figures, runs
 from caecnn_jax.records import workdir as workdir_lib
 from caecnn_jax.reports import charts, pages
-from caecnn_jax.results import metrics, statistics
+from caecnn_jax.results import metrics, schema, statistics
 
 CONFIDENCE = 0.95
 SCORES = ("accuracy", "macro_f1")
@@ -142,7 +142,7 @@ def _data_of(run: runs.Run) -> tuple[str, str]:
 
 def same_folds(run: runs.Run, baseline: runs.Run) -> bool:
     """Whether what both runs hold, folds or test, was evaluated on the same images."""
-    if run.cv and baseline.cv and len(run.cv["folds"]) != len(baseline.cv["folds"]):
+    if run.folds and baseline.folds and len(run.folds) != len(baseline.folds):
         return False
     mine, theirs = run.info["fold_digests"], baseline.info["fold_digests"]
     shared = run.results.keys() & baseline.results.keys()
@@ -155,7 +155,8 @@ def parts(compared: Sequence[Entry]) -> list[str]:
 
 
 def _parts_of(every: Sequence[runs.Run]) -> list[str]:
-    return [part for part in ("cv", "test") if all(run.metrics[part] for run in every)]
+    found = {"cv": all(run.cv for run in every), "test": all(run.test for run in every)}
+    return [part for part, in_all in found.items() if in_all]
 
 
 def comparison(compared: Sequence[Entry]) -> dict[str, Any]:
@@ -167,7 +168,7 @@ def comparison(compared: Sequence[Entry]) -> dict[str, Any]:
         "classes": first.class_names,
         "rare_classes": [name for name in first.class_names if name in first.rare],
         "parts": shared,
-        "num_folds": len(first.cv["folds"]) if "cv" in shared else 0,
+        "num_folds": len(first.folds) if "cv" in shared else 0,
         "num_seeds": len(baseline.runs),
         "test_share_over_train_share": share_held_out(first) if "cv" in shared else None,
         "confidence": CONFIDENCE,
@@ -211,25 +212,24 @@ def differences(entry: Entry, baseline: Entry, part: str) -> dict[str, Any]:
     ]
     # Folds share training images; test runs of several seeds are independent of each other.
     ratio = share_held_out(baseline.runs[0]) if part == "cv" else 0.0
-    by_score = {
-        key: paired_difference([mine[key] - theirs[key] for mine, theirs in pairs], ratio)
-        for key in SCORES
-    }
+    scores_of = [(_flat(mine), _flat(theirs)) for mine, theirs in pairs]
+    found = _nested(
+        {
+            key: paired_difference([mine[key] - theirs[key] for mine, theirs in scores_of], ratio)
+            for key in scores_of[0][0]
+        }
+    )
     if part == "test" and len(pairs) == 1:
-        by_score["accuracy"] |= on_the_same_images(*pairs[0])
-    tables = [(_f1(mine), _f1(theirs)) for mine, theirs in pairs]
-    by_class = {
-        name: paired_difference([mine[name] - theirs[name] for mine, theirs in tables], ratio)
-        for name in baseline.runs[0].class_names
-    }
+        found["accuracy"] |= on_the_same_images(*pairs[0])
     if len(pairs) > 1:
-        adjusted = statistics.holm([value["p"] for value in by_class.values()])
-        for value, p_value in zip(by_class.values(), adjusted, strict=True):
+        by_class = found["f1"].values()
+        adjusted = statistics.holm([value["p"] for value in by_class])
+        for value, p_value in zip(by_class, adjusted, strict=True):
             value["p_holm"] = p_value
-    return by_score | {"f1": by_class}
+    return found
 
 
-def on_the_same_images(mine: runs.Result, theirs: runs.Result) -> dict[str, Any]:
+def on_the_same_images(mine: schema.RunResult, theirs: schema.RunResult) -> dict[str, Any]:
     """What the images say of one difference in accuracy; {} unless both say which are right.
 
     "low" and "high" of the bootstrap, "p" of McNemar's exact test, and how many images just one of
@@ -247,13 +247,6 @@ def on_the_same_images(mine: runs.Result, theirs: runs.Result) -> dict[str, Any]
         "only_this_right": int((gains > 0).sum()),
         "only_baseline_right": int((gains < 0).sum()),
     }
-
-
-def _f1(result: runs.Result) -> dict[str, float]:
-    """F1 by class of a run that `check` let pass: its CNN was trained."""
-    by_class = runs.f1_by_class(result)
-    assert by_class is not None
-    return by_class
 
 
 def paired_difference(values: Sequence[float], ratio: float) -> dict[str, Any]:
@@ -297,14 +290,15 @@ def scores(entry: Entry, part: str) -> dict[str, Any]:
     """
     first = entry.runs[0]
     if len(entry.runs) == 1:
-        only: Any = first.test if part == "test" else first.cv["mean"]
-        found = _nested(_flat(only))
-        if part == "cv" and len(first.cv["folds"]) > 1:
+        if part == "test" or not first.cv:
+            return _nested(_flat(first.results["test"]))
+        found = _nested(_flat(first.cv["mean"]))
+        if len(first.folds) > 1:
             found["std"] = _nested(_flat(first.cv["std"]))
         return found
     # As for differences: all folds of all seeds share training images.
     ratio = share_held_out(first) if part == "cv" else 0.0
-    of_seeds: list[Any] = [[run.test] if part == "test" else run.cv["folds"] for run in entry.runs]
+    of_seeds = [[run.results["test"]] if part == "test" else run.folds for run in entry.runs]
     each = [_flat(result) for results in of_seeds for result in results]
     intervals = {
         key: statistics.fold_interval([values[key] for values in each], ratio, CONFIDENCE)
@@ -318,14 +312,17 @@ def scores(entry: Entry, part: str) -> dict[str, Any]:
     return means | {"low": low, "high": high}
 
 
-def _flat(result: Mapping[str, Any]) -> dict[tuple[str, ...], float]:
-    """A result's figures by (name,) and ("f1", class)."""
-    figures: dict[tuple[str, ...], float] = {(key,): result[key] for key in SCORES}
-    return figures | {("f1", name): value for name, value in _f1(result).items()}
+def _flat(result: schema.RunResult | schema.OverFolds) -> dict[tuple[str, ...], float]:
+    """The figures by (name,) and ("f1", class) of what `check` let pass: its CNN was trained."""
+    by_name: Mapping[str, Any] = result
+    by_class = runs.f1_by_class(result)
+    assert by_class is not None
+    figures: dict[tuple[str, ...], float] = {(key,): by_name[key] for key in SCORES}
+    return figures | {("f1", name): value for name, value in by_class.items()}
 
 
-def _nested(flat: Mapping[tuple[str, ...], float]) -> dict[str, Any]:
-    """{"accuracy", "macro_f1", "f1": {class: F1}} from `_flat`'s."""
+def _nested(flat: Mapping[tuple[str, ...], Any]) -> dict[str, Any]:
+    """{"accuracy", "macro_f1", "f1": {class: of its F1}} from what is kept as by `_flat`."""
     return {key: flat[key,] for key in SCORES} | {
         "f1": {key[1]: value for key, value in flat.items() if key[0] == "f1"}
     }

@@ -14,7 +14,7 @@ from PIL import Image
 
 from caecnn_jax.records import figures, runs
 from caecnn_jax.reports import pages
-from caecnn_jax.results import calibration, groups, metrics
+from caecnn_jax.results import calibration, groups, metrics, schema
 
 NUM_RECONSTRUCTIONS = 6  # epochs shown; all are in the folder images/
 HEADLINE = {"accuracy": "accuracy", "macro_f1": "macro F1", "loss_cae": "reconstruction loss"}
@@ -83,12 +83,12 @@ def page(run: runs.Run) -> dict[str, Any]:
 
 def headline(run: runs.Run) -> list[dict[str, Any]]:
     """The numbers to see first: folds' mean and spread, and test; or an unfinished run's last."""
-    sources = []
+    # In words, the figures and their spreads, which unfinished runs lack, and a note.
+    sources: list[tuple[str, Mapping[str, Any], Mapping[str, Any], str]] = []
     if run.cv:
         folds = len(run.cv["folds"])
         note = f"mean ± standard deviation over {folds} folds" if folds > 1 else "one fold"
-        spreads = run.cv["std"] if folds > 1 else {}
-        sources.append(("Validation", run.cv["mean"], spreads, note))
+        sources.append(("Validation", run.cv["mean"], run.cv["std"] if folds > 1 else {}, note))
     if run.test:
         sources.append(("Test", run.test, {}, f"after {run.test['epochs']} epochs"))
     if not run.metrics and run.history:
@@ -114,11 +114,14 @@ def result_rows(run: runs.Run) -> list[dict[str, Any]]:
     rows = []
     for name in dict.fromkeys([*run.history, *run.results]):
         records = run.history.get(name, ())
-        if result := run.results.get(name):
+        result: Any = run.results.get(name)
+        row: dict[str, Any]
+        if result:
             row = {key: result[key] for key in (*runs.SCALARS, "epochs", "best_epoch")}
             row["best"] = result.get("best") or {}
         else:
-            row = {key: (records[-1]["valid"] or {}).get(key) for key in runs.SCALARS}
+            last: Mapping[str, Any] = records[-1]["valid"] or {}
+            row = {key: last.get(key) for key in runs.SCALARS}
             index = metrics.best_epoch(records, selection_metric(run.config))
             best = records[index or 0]
             row |= {"epochs": records[-1]["epoch"], "best_epoch": best["epoch"]}
@@ -238,7 +241,7 @@ def seconds(run: runs.Run) -> float:
     return sum(r["seconds"] or 0 for records in run.history.values() for r in records)
 
 
-def speeds(records: Iterable[runs.Record]) -> dict[str, float]:
+def speeds(records: Iterable[schema.Line]) -> dict[str, float]:
     """Median images per second by phase: the median is blind to the epochs that compile."""
     by_phase = collections.defaultdict(list)
     for record in records:

@@ -11,7 +11,7 @@ from caecnn_jax.data import dataset, sampling
 from caecnn_jax.networks import losses
 from caecnn_jax.records import about
 from caecnn_jax.records import workdir as workdir_lib
-from caecnn_jax.results import metrics
+from caecnn_jax.results import metrics, schema
 from caecnn_jax.results import trained as trained_lib
 from caecnn_jax.results.corrections import NONE, Correction
 from caecnn_jax.training import devices, epochs, trainer
@@ -26,7 +26,7 @@ def evaluate(
     elsewhere: Mapping[str, str] | None = None,
     weights: str | None = None,
     correction: Correction = NONE,
-) -> tuple[str, metrics.Result]:
+) -> tuple[str, schema.Result]:
     """Evaluates a run's checkpoint on one of its splits, or on other data of the same classes.
 
     `fold` is a number or "test" (None: the test run if there is one, else fold 1), `split` "train",
@@ -64,8 +64,8 @@ def _evaluation(
     indices: np.ndarray,
     correction: losses.PostHoc | None,
     class_counts: Sequence[int] | None,
-) -> dict[str, Any]:
-    """The figures of the images at `indices`, as a record has them."""
+) -> schema.Evaluation:
+    """The figures of the images at `indices`."""
     (mesh, *_) = devices.lanes(0).meshes
     pipeline = epochs.Pipeline(data.images.shape[1:], trained.statistics)
     place = epochs.place(data, pipeline, mesh)
@@ -82,7 +82,7 @@ def _evaluation(
     return metrics.evaluation(trainer.by_step(list(calls)), class_counts)
 
 
-def write(folder: epath.Path, name: str, result: metrics.Result) -> None:
+def write(folder: epath.Path, name: str, result: schema.Result) -> None:
     """Writes a result, its confusion matrix and reliability diagram; raises WorkdirError."""
     workdir_lib.write_output(folder / f"{name}.json", workdir_lib.as_json(result))
     if result["confusion_matrix"]:

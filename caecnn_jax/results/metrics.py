@@ -5,11 +5,11 @@ K: classes. A confusion matrix is int [K, K], a row a true class, a column a pre
 
 import base64
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NotRequired, TypedDict
+from typing import Any
 
 import numpy as np
 
-from caecnn_jax.results import calibration, groups
+from caecnn_jax.results import calibration, groups, schema
 
 LOSSES = ("loss_cae", "loss_cnn")
 # What a record's "valid" and a result hold as plain numbers, in the order of tables.
@@ -18,65 +18,6 @@ GROUPS = ("shots", "thirds")  # of classes, by their training images
 SELECTION_METRICS = ("accuracy", "balanced_accuracy", "macro_f1")
 
 Confusion = np.ndarray | list[list[int]]
-
-
-class Losses(TypedDict):
-    """Means over images; None where the part did not run."""
-
-    loss_cae: float | None
-    loss_cnn: float | None
-
-
-class Valid(Losses):
-    """The figures of one evaluation; None where there is no CNN, or it did not run.
-
-    Whatever was trained, its loss_cnn is the mean cross-entropy, so the NLL.
-    """
-
-    accuracy: float | None
-    balanced_accuracy: float | None
-    macro_f1: float | None
-    g_mean: float | None
-    calibration_error: float | None
-    shots: dict[str, float | None] | None  # many, medium, few: mean recall of those classes
-    thirds: dict[str, float | None] | None  # head, middle, tail
-
-
-class Record(TypedDict):
-    """An epoch: a line of history.jsonl, which leaves out the last three."""
-
-    run: str  # "fold_1", ... or "test"
-    epoch: int
-    phase: str  # "warmup" | "joint"
-    train: Losses
-    valid: Valid
-    seconds: float
-    images_per_second: float
-    confusion_matrix: list[list[int]] | None
-    reliability: calibration.Reliability | None
-    correct: str | None  # `packed`; of the last and the best epoch
-
-
-class Result(Valid):
-    """What one run, or one evaluation of it, came to."""
-
-    nll: float | None  # loss_cnn by the field's name
-    confusion_matrix: list[list[int]] | None
-    reliability: calibration.Reliability | None
-    correct: str | None  # `packed`: whether each image was predicted right, in the split's order
-    per_class: dict[str, dict[str, float]] | None
-    data: NotRequired[dict[str, str]]  # which, where not the run's own: name, digest, trained_on
-    weights: NotRequired[str]  # "raw" or "ema": of an evaluation
-    post_hoc: NotRequired[dict[str, float] | None]  # tau and temperature, likewise
-    epoch: NotRequired[int]  # in "best"
-
-
-class RunResult(Result):
-    """What a run came to: the last epoch's result, and the best epoch's."""
-
-    epochs: int
-    best_epoch: int
-    best: Result
 
 
 def _ratio(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
@@ -153,7 +94,7 @@ def calibration_error(probabilities: np.ndarray, labels: np.ndarray, bins: int =
     return calibration.error_from_bins(*sums)
 
 
-def mean_losses(by_step: Mapping[str, Sequence | np.ndarray]) -> Losses:
+def mean_losses(by_step: Mapping[str, Sequence | np.ndarray]) -> schema.Losses:
     """Means over images from each step's batch means and "images"; None where a part did not run.
 
     The reference divides the sum of batch means by the number of images instead.
@@ -184,29 +125,34 @@ def correctness(result: Mapping[str, Any]) -> np.ndarray | None:
 
 def evaluation(
     by_step: Mapping[str, np.ndarray], class_counts: groups.Counts | None = None
-) -> dict:
-    """A record's "valid" and what follows it, from what `epochs.evaluate` yields by step.
+) -> schema.Evaluation:
+    """An evaluation's figures, from what `epochs.evaluate` yields by step.
 
     That is [steps, ...]: "images", "loss_cae" and "loss_cnn" (batch means), "confusion", "correct"
     with its "mask", and the sums of `losses.calibration_sums`; what belongs to a part that did not
     run is not there. `class_counts` [K]: the training images of each class, without which there
     are no "shots" and no "thirds".
     """
-    valid: dict[str, Any] = dict.fromkeys((*FIGURES, *GROUPS)) | mean_losses(by_step)
-    record: dict[str, Any] = dict.fromkeys(("confusion_matrix", "reliability", "correct"))
-    record["valid"] = valid
+    valid: Any = dict.fromkeys((*FIGURES, *GROUPS)) | mean_losses(by_step)
+    made: schema.Evaluation = {
+        "valid": valid,
+        "confusion_matrix": None,
+        "reliability": None,
+        "correct": None,
+    }
     if "confusion" not in by_step:
-        return record
-    confusion, diagram = by_step["confusion"].sum(axis=0), None
+        return made
+    confusion = by_step["confusion"].sum(axis=0)
     if "bin_images" in by_step:
         names = ("bin_images", "bin_confidence", "bin_correct")
         bins: list[Any] = [np.sum(by_step[name], axis=0, dtype=np.float64) for name in names]
         valid["calibration_error"] = calibration.error_from_bins(*bins)
-        diagram = calibration.reliability(*bins)
+        made["reliability"] = calibration.reliability(*bins)
     valid |= of_confusion(confusion, class_counts)
     if "correct" in by_step:
-        record["correct"] = packed(by_step["correct"][by_step["mask"]])
-    return record | {"confusion_matrix": confusion.tolist(), "reliability": diagram}
+        made["correct"] = packed(by_step["correct"][by_step["mask"]])
+    made["confusion_matrix"] = confusion.tolist()
+    return made
 
 
 def plain(part: Mapping[str, Any]) -> dict[str, float]:
@@ -250,7 +196,7 @@ def best_epoch(
     return min(range(len(losses)), key=lambda index: losses[index], default=None)
 
 
-def result(record: Mapping, class_names: Sequence[str]) -> Result:
+def result(record: schema.Evaluation, class_names: Sequence[str]) -> schema.Result:
     """One evaluation's figures, from its record as `evaluation` makes it."""
     confusion = record["confusion_matrix"]
     of_record: Any = {
@@ -266,10 +212,10 @@ def result(record: Mapping, class_names: Sequence[str]) -> Result:
 
 
 def run_result(
-    records: Sequence[Record],
+    records: Sequence[schema.Record],
     class_names: Sequence[str],
     selection_metric: str = "accuracy",
-) -> RunResult:
+) -> schema.RunResult:
     """A run's figures: its last epoch's, as the reference reports, and "best", the best epoch's."""
     index = best_epoch(records, selection_metric)
     assert index is not None  # a run has a record
@@ -283,10 +229,10 @@ def run_result(
 
 
 def summarize(
-    records: Mapping[str, Sequence[Record]],
+    records: Mapping[str, Sequence[schema.Record]],
     class_names: Sequence[str],
     selection_metric: str = "accuracy",
-) -> dict:
+) -> schema.Summary:
     """What metrics.json holds, from every run's records by its name: fold_1, ..., test.
 
     {"cv": {"folds", "mean", "std"} (the sample standard deviation) or None, "test": or None}.
@@ -294,12 +240,12 @@ def summarize(
     results = {
         run: run_result(of_run, class_names, selection_metric) for run, of_run in records.items()
     }
-    folds: list[dict[str, Any]] = [
+    folds: list[schema.FoldResult] = [
         {"fold": int(name.removeprefix("fold_")), **result}
         for name, result in results.items()
         if name != "test"
     ]
-    cv = {"folds": folds, "mean": _over(folds, np.mean), "std": _over(folds, _std)}
+    cv: schema.Folds = {"folds": folds, "mean": _over(folds, np.mean), "std": _over(folds, _std)}
     return {"cv": cv if folds else None, "test": results.get("test")}
 
 
@@ -307,14 +253,14 @@ def _std(values: Sequence[float]) -> float:
     return float(np.std(values, ddof=1)) if len(values) > 1 else 0.0
 
 
-def _over(folds: Sequence[Mapping[str, Any]], statistic: Callable) -> dict:
+def _over(folds: Sequence[Mapping[str, Any]], statistic: Callable) -> schema.OverFolds:
     """`statistic` over the folds of each figure, None where the folds have none."""
 
     def each(rows: Sequence[Mapping], names: Sequence[str]) -> dict[str, float | None]:
         values = {name: [row[name] for row in rows if row[name] is not None] for name in names}
         return {name: float(statistic(v)) if v else None for name, v in values.items()}
 
-    figures: dict[str, Any] = each(folds, (*FIGURES, "nll"))
+    figures: Any = each(folds, (*FIGURES, "nll"))
     for group, names in zip(GROUPS, (groups.SHOTS, groups.THIRDS), strict=True):
         rows = [fold[group] for fold in folds if fold[group] is not None]
         figures[group] = each(rows, names) if rows else None

@@ -2,10 +2,10 @@
 
 from collections.abc import Mapping
 
-from caecnn_jax.results import metrics
+from caecnn_jax.results import metrics, schema
 
 
-def text_table(result: metrics.Result) -> str:
+def text_table(result: schema.Result) -> str:
     """A result as lines of text: its figures, those of groups of classes, then a row a class."""
     lines = ["  ".join(f"{name} {value:.4f}" for name, value in _figures(result).items())]
     if result["per_class"]:

@@ -17,7 +17,7 @@ from caecnn_jax import study as study_lib
 from caecnn_jax.networks import models
 from caecnn_jax.records import about, runs
 from caecnn_jax.records import workdir as workdir_lib
-from caecnn_jax.results import groups, statistics
+from caecnn_jax.results import groups, schema, statistics
 from caecnn_jax.training import train
 
 CONFIDENCE = 0.95
@@ -95,7 +95,7 @@ def rare_classes(run: runs.Run) -> list[str]:
     counts = (run.info.get("class_counts") or {}).get("regulated")
     if not counts or len(set(counts.values())) == 1:
         return []
-    by_count = sorted(counts, key=counts.get, reverse=True)
+    by_count = sorted(counts, key=lambda name: counts[name], reverse=True)
     return by_count[len(by_count) - len(by_count) // len(groups.THIRDS) :]
 
 
@@ -115,7 +115,7 @@ def _read(study: study_lib.Study, workdir: epath.Path) -> tuple[Finished, list[s
     return finished, unfinished
 
 
-def _results(run: runs.Run, part: str) -> dict[str, runs.Result]:
+def _results(run: runs.Run, part: str) -> dict[str, schema.RunResult]:
     return {name: result for name, result in run.results.items() if name.startswith(PARTS[part])}
 
 
@@ -131,7 +131,7 @@ def _values(variant: str, finished: Finished, part: str, of: Callable) -> Values
 
 
 def _figure(name: str) -> Callable:
-    def of(run: runs.Run, result: runs.Result) -> float | None:
+    def of(run: runs.Run, result: Mapping[str, Any]) -> float | None:
         if name != "rare_recall":
             return result.get(name)
         rare, table = rare_classes(run), result["per_class"]
@@ -141,7 +141,7 @@ def _figure(name: str) -> Callable:
 
 
 def _recall(class_name: str) -> Callable:
-    def of(run: runs.Run, result: runs.Result) -> float | None:
+    def of(run: runs.Run, result: schema.RunResult) -> float | None:
         return result["per_class"][class_name]["recall"] if result["per_class"] else None
 
     return of

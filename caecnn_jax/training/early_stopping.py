@@ -1,8 +1,11 @@
 """When a run has come to its end: by its epochs, or because its score does not get better."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import ml_collections
+
+from caecnn_jax.results import schema
 
 ACCURACY_WINDOW, LOSS_WINDOW = 10, 5  # epochs without a better score that end a run
 
@@ -15,7 +18,9 @@ def should_stop(scores: Sequence[float], window: int, higher_is_better: bool) ->
     return before >= max(since) if higher_is_better else before <= min(since)
 
 
-def is_finished(records: Sequence[dict], config: ml_collections.ConfigDict, is_test: bool) -> bool:
+def is_finished(
+    records: Sequence[schema.Record], config: ml_collections.ConfigDict, is_test: bool
+) -> bool:
     """Whether a run with these records has come to its end, by its epochs or by early stopping.
 
     Warm-up epochs record no score when there is a CNN.
@@ -27,5 +32,6 @@ def is_finished(records: Sequence[dict], config: ml_collections.ConfigDict, is_t
     measure, window = "loss_cae", LOSS_WINDOW
     if config.use_cnn:
         measure, window = config.selection_metric, ACCURACY_WINDOW
-    scores = [record["valid"][measure] for record in records if record["phase"] == "joint"]
+    valids: list[Any] = [record["valid"] for record in records if record["phase"] == "joint"]
+    scores = [valid[measure] for valid in valids]
     return should_stop(scores, window, higher_is_better=config.use_cnn)

@@ -27,7 +27,7 @@ from caecnn_jax.part import WHOLE, Part
 from caecnn_jax.records import about, claims
 from caecnn_jax.records import workdir as workdir_lib
 from caecnn_jax.records.journal import Journal
-from caecnn_jax.results import metrics
+from caecnn_jax.results import metrics, schema
 from caecnn_jax.training import devices, early_stopping, epochs, signals, steps, trainer
 from caecnn_jax.training.progress import Progress, has_ended
 
@@ -39,7 +39,7 @@ def train_and_evaluate(
     workdir: str,
     data: dataset.Dataset | None = None,
     part: Part = WHOLE,
-) -> dict | None:
+) -> schema.Summary | None:
     """Trains every run of `config` in `workdir`, or goes on where it was left; returns the metrics.
 
     `data` stands in for the config's data set where given. The result is what metrics.json holds;
@@ -113,7 +113,7 @@ def train_runs(
     part: Part = WHOLE,
     title: str = "",
     on_epoch: Callable[[Mapping[str, Any]], None] | None = None,
-) -> dict | None:
+) -> schema.Summary | None:
     """Trains every run to its end and writes what they came to; returns the metrics.
 
     Of a `part` of the runs, the one that ends last does so, the others return None. Of several
@@ -261,7 +261,7 @@ def _write_about(
     folder: epath.Path,
     data: dataset.Dataset,
     statistics: augment.Statistics,
-    described: dict[str, Any],
+    described: schema.About,
 ) -> None:
     """Logs and writes what the runs are about; raises WorkdirError where they were about others."""
     description = dataset.description(data, *statistics)
@@ -277,12 +277,12 @@ def _write_about(
 
 def _write_end(
     folder: epath.Path,
-    described: dict[str, Any],
+    described: schema.About,
     journals: Sequence[Journal],
     selection_metric: str,
-) -> dict:
+) -> schema.Summary:
     """Writes what the runs came to; returns what metrics.json holds."""
-    records: dict[str, Any] = {journal.split.name: journal.records for journal in journals}
+    records = {journal.split.name: journal.records for journal in journals}
     summary = metrics.summarize(records, described["class_names"], selection_metric)
     described["seconds"] = sum(r["seconds"] for of_run in records.values() for r in of_run)
     if devices.is_writer():

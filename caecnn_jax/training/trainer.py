@@ -17,7 +17,7 @@ from caecnn_jax import errors
 from caecnn_jax.data import augment
 from caecnn_jax.networks import models
 from caecnn_jax.records.journal import Journal
-from caecnn_jax.results import metrics
+from caecnn_jax.results import metrics, schema
 from caecnn_jax.training import balanced, devices, epochs, optimizers, signals, steps
 from caecnn_jax.training.progress import Progress, has_ended, is_joint
 
@@ -63,7 +63,7 @@ class Trainer:
         self._valid_order = place.order(split.valid, epochs.EVAL_BATCH_SIZE, per_call)
         self._ready = time.monotonic()  # when the devices were last known to be done with an epoch
 
-    def train(self) -> list[dict[str, Any]]:
+    def train(self) -> list[schema.Record]:
         """Trains epoch by epoch, from where the run was left; returns all its records.
 
         On an accelerator an epoch is dispatched before the last one is saved and shown: where that
@@ -193,7 +193,7 @@ class Trainer:
         name = self._journal.split.name
         check_finite(name, dispatched.epoch, train, valid)
         images = sum(train["images"]) - sum(self._journal.losses.get("images", ()))
-        record = {
+        record: schema.Record = {
             "run": name,
             "epoch": dispatched.epoch,
             "phase": "joint" if dispatched.joint else "warmup",

@@ -12,7 +12,7 @@ import numpy as np
 from caecnn_jax.data import augment, dataset, sampling
 from caecnn_jax.durations import as_time
 from caecnn_jax.networks import models
-from caecnn_jax.records import runs
+from caecnn_jax.results import schema
 from caecnn_jax.training import devices, epochs, steps, train
 
 FORWARD = 1 / 3  # of a training step's time: evaluation has no backward pass, which takes two
@@ -63,7 +63,7 @@ def of(config: ml_collections.ConfigDict, data: dataset.Dataset | dataset.Source
     )
 
 
-def of_records(history: Mapping[str, Sequence[runs.Record]], work: Work) -> Speed:
+def of_records(history: Mapping[str, Sequence[schema.Line]], work: Work) -> Speed:
     """The speed that a run's epochs had, the median by phase; {} where there is none."""
     rates: dict[str, list[float]] = {}
     for name, records in history.items():

@@ -22,7 +22,7 @@ def write(folder, first: int, last: int, table=None) -> None:
     """The events of one session, as of a run that was started again before epoch `first`."""
     events = board.Board(epath.Path(folder), first_epoch=first)
     for epoch in range(first, last + 1):
-        events.epoch(record(epoch), table)
+        events.epoch(record(epoch), table or {})
     events.close()
 
 
