@@ -1,19 +1,19 @@
 """Results as lines of text, for the terminal."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from caecnn_jax.results import metrics, schema
 
 
 def text_table(result: schema.Result) -> str:
-    """A result as lines of text: its figures, those of groups of classes, then a row a class."""
-    lines = ["  ".join(f"{name} {value:.4f}" for name, value in _figures(result).items())]
+    """A result as lines of text: a row a figure, also of groups of classes, then a row a class."""
+    lines = _aligned([[name, _cell(value)] for name, value in _figures(result).items()])
     if result["per_class"]:
-        lines.append(f"{'class':<12}{'precision':>10}{'recall':>10}{'F1':>10}")
-    for name, row in (result["per_class"] or {}).items():
-        support = f"  of {row['support']} images" if "support" in row else ""
-        columns = "".join(f"{row[measure]:>10.4f}" for measure in ("precision", "recall", "f1"))
-        lines.append(f"{name:<12}{columns}{support}")
+        rows = [["class", "precision", "recall", "F1", "images"]]
+        for name, row in result["per_class"].items():
+            figures = [_cell(row[measure]) for measure in ("precision", "recall", "f1")]
+            rows.append([name, *figures, f"{row['support']:,}"])
+        lines += ["", *_aligned(rows)]
     return "\n".join(lines)
 
 
@@ -39,11 +39,7 @@ def summary_table(summary: Mapping) -> str:
             spread = f" ± {_cell(std[name])}" if name in std else ""
             cells.append(f"{_cell(mean.get(name))}{spread}")
         rows.append([name, *cells, *([_cell(tested.get(name))] if test else [])])
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return "\n".join(
-        "  ".join([cells[0].ljust(widths[0]), *map(str.rjust, cells[1:], widths[1:])]).rstrip()
-        for cells in rows
-    )
+    return "\n".join(_aligned(rows))
 
 
 def summary_sentence(summary: Mapping) -> str:
@@ -62,6 +58,15 @@ def summary_sentence(summary: Mapping) -> str:
         worst = min(f1, key=f1.__getitem__)
         sentence += f"; worst class {worst}, F1 {f1[worst]:.4f}"
     return sentence
+
+
+def _aligned(rows: Sequence[Sequence[str]]) -> list[str]:
+    """Lines of columns: the first to the left, the others to the right."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return [
+        "  ".join([cells[0].ljust(widths[0]), *map(str.rjust, cells[1:], widths[1:])]).rstrip()
+        for cells in rows
+    ]
 
 
 def _figures(result: Mapping) -> dict[str, float]:
