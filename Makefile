@@ -1,5 +1,6 @@
 # make demo: set up, prepare CIFAR-10, train and report.  make test: set up, lint and test.
 # make test-tpu: compile for TPU, on any machine, and hold the compiler's estimates to their bounds.
+# pip prints errors alone (-qq): its warnings, a line a package, would bury what comes after.
 # PYTHON: the interpreter to start from (3.11 or later). EXTRA: cuda or tpu, for those devices.
 PYTHON ?= python3
 EXTRA ?=
@@ -35,20 +36,20 @@ test-tpu: .venv-tpu/installed
 
 .venv/installed: .venv/bin/python pyproject.toml
 	@echo "== Installing the program and what it needs into .venv (a few minutes)"
-	$(BIN)/python -m pip install --quiet --editable '.$(if $(EXTRA),[$(EXTRA)])'
+	$(BIN)/python -m pip install -qq --editable '.$(if $(EXTRA),[$(EXTRA)])'
 	@touch $@
 
 .venv/installed-test: .venv/installed
 	@echo "== Installing what the tests need"
-	$(BIN)/python -m pip install --quiet --editable '.[test]'
+	$(BIN)/python -m pip install -qq --editable '.[test]'
 	@touch $@
 
 # An environment of its own: where libtpu is installed, JAX looks for a TPU and says so at each start.
 .venv-tpu/installed: pyproject.toml
 	@echo "== Installing the program and libtpu into .venv-tpu (a few minutes)"
 	$(PYTHON) -m venv .venv-tpu
-	.venv-tpu/bin/python -m pip install --quiet --editable '.[test]'
-	.venv-tpu/bin/python -m pip install --quiet --editable '.[tpu]' || \
+	.venv-tpu/bin/python -m pip install -qq --editable '.[test]'
+	.venv-tpu/bin/python -m pip install -qq --editable '.[tpu]' || \
 		echo "libtpu is not to be had here: the tests that need it will be skipped"
 	@touch $@
 
