@@ -32,7 +32,7 @@ def uses_data_dir(config: ml_collections.ConfigDict) -> bool:
 def find(config: ml_collections.ConfigDict) -> listing.Listing:
     """The listing of config.dataset; raises DataError where there are no such data."""
     name, data_dir = config.dataset, config.data_dir
-    if data_dir and name in NAMES and _holds_own_images(pathlib.Path(data_dir).expanduser()):
+    if data_dir and name in NAMES and _holds_own_images(prepared.root(data_dir)):
         raise DataError(
             f"config.data_dir={data_dir!r}: is no place of {name}'s; to train on what it holds, "
             "set config.dataset to it"

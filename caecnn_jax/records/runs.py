@@ -70,12 +70,13 @@ def read(workdir: epath.PathLike) -> Run:
     """
     workdir = epath.Path(workdir)
     workdir_lib.check_is_run(workdir)
+    info: Any = _read_json(workdir / "run.json", set())
     return Run(
         workdir=workdir,
         config=_read_json(workdir / "config.json", CONFIG_FIELDS),
         history=_read_history(workdir / "history.jsonl"),
         metrics=_read_metrics(workdir / "metrics.json"),
-        info=_read_info(workdir / "run.json"),
+        info=info,
     )
 
 
@@ -95,9 +96,9 @@ def _read_json(path: epath.Path, fields: set[str]) -> dict[str, Any]:
 
 def _read_metrics(path: epath.Path) -> schema.Summary | None:
     """The results, each with what they had from the first version on; None before the end."""
-    if not path.exists():
-        return None
     summary = _read_json(path, {"cv", "test"})
+    if not summary:
+        return None
     results = [summary["test"]] if summary["test"] else []
     if summary["cv"]:
         cv = _checked(summary["cv"], path, {"folds", "mean", "std"})
@@ -107,11 +108,6 @@ def _read_metrics(path: epath.Path) -> schema.Summary | None:
     for result in results:
         _checked(result, path, RESULT_FIELDS)
     return schema.Summary(cv=summary["cv"], test=summary["test"])
-
-
-def _read_info(path: epath.Path) -> schema.About:
-    info: Any = _read_json(path, set())
-    return info
 
 
 def _read_history(path: epath.Path) -> dict[str, list[schema.Line]]:

@@ -86,7 +86,7 @@ def headline(run: runs.Run) -> list[dict[str, Any]]:
     # In words, the figures and their spreads, which unfinished runs lack, and a note.
     sources: list[tuple[str, Mapping[str, Any], Mapping[str, Any], str]] = []
     if run.cv:
-        folds = len(run.cv["folds"])
+        folds = len(run.folds)
         note = f"mean ± standard deviation over {folds} folds" if folds > 1 else "one fold"
         sources.append(("Validation", run.cv["mean"], run.cv["std"] if folds > 1 else {}, note))
     if run.test:
@@ -139,7 +139,7 @@ def per_class_bars(run: runs.Run) -> str | None:
         return None
     figure = figures.draw_per_class_bars(
         shown,
-        spread=runs.f1_by_class(cv["std"]) if cv and means and len(cv["folds"]) > 1 else None,
+        spread=runs.f1_by_class(cv["std"]) if cv and means and len(run.folds) > 1 else None,
         points=points if means else None,
         rare=run.rare,
     )

@@ -147,7 +147,7 @@ def train_runs(
             on_epoch=on_epoch,
         )
         progress.write_history()
-        pipeline = _pipeline(config, data, statistics)
+        pipeline = pipeline_of(config, data.images.shape[1:], statistics)
 
         def train_one(journal: Journal, mesh: Mesh) -> None:
             if has_ended(journal, config) and journal.is_complete():
@@ -168,12 +168,12 @@ def train_runs(
     return _write_end(folder, described, journals, config.selection_metric)
 
 
-def _pipeline(
-    config: ml_collections.ConfigDict, data: dataset.Dataset, statistics: augment.Statistics
+def pipeline_of(
+    config: ml_collections.ConfigDict, shape: tuple[int, int, int], statistics: augment.Statistics
 ) -> epochs.Pipeline:
-    """How training's batches are made of the images."""
+    """How training's batches are made of images of this shape, [height, width, channels]."""
     aug = augment.Settings(**config.aug) if config.use_aug else None
-    return epochs.Pipeline(data.images.shape[1:], statistics, aug, float(config.mixup_alpha))
+    return epochs.Pipeline(shape, statistics, aug, float(config.mixup_alpha))
 
 
 def with_epochs(
