@@ -5,34 +5,25 @@ a difference is always another entry minus the baseline, under the same seed. Wr
 and comparison.json.
 """
 
-import fnmatch
 import json
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from etils import epath
 
-from caecnn_jax.records import about, figures, runs
-from caecnn_jax.records import workdir as workdir_lib
-from caecnn_jax.reports import charts, pages
+from caecnn_jax.records import figures, runs
+from caecnn_jax.reports import charts, entries, pages
 from caecnn_jax.results import metrics, schema, statistics
 
 CONFIDENCE = 0.95
 SCORES = ("accuracy", "macro_f1")
 
 
-class Entry(NamedTuple):
-    """What is compared under one name: runs of one config, a seed each, in the seeds' order."""
-
-    name: str
-    runs: tuple[runs.Run, ...]
-
-
 def write(given: Sequence[epath.PathLike], output: epath.PathLike) -> epath.Path:
-    """Compares what `entries` makes of `given`; returns the path of comparison.html in `output`."""
-    compared = entries(given)
-    check(compared)
+    """Compares the entries that `given` stands for; returns the path of comparison.html."""
+    compared = entries.read(given)
+    entries.check(compared)
     result = comparison(compared)
     output = epath.Path(output)
     pages.write_file(output / "comparison.json", json.dumps(result, indent=2) + "\n")
@@ -41,127 +32,9 @@ def write(given: Sequence[epath.PathLike], output: epath.PathLike) -> epath.Path
     return pages.write_page(output / "comparison.html", "comparison.html.jinja", values)
 
 
-def entries(given: Sequence[epath.PathLike]) -> list[Entry]:
-    """The entries that folders, and NAME=FOLDER or NAME=PATTERN, stand for.
-
-    In a PATTERN the folder's last part has * or ?; the same NAME may come again. A folder without a
-    NAME is an entry under its own, or its path where two have the same. Raises ReportError.
-    """
-    named: dict[str, list[epath.Path]] = {}
-    single = []
-    for item in map(str, given):
-        name, equals, pattern = item.partition("=")
-        if equals and not workdir_lib.resolve(item).exists():
-            named.setdefault(name, []).extend(_matching(item, pattern))
-        else:
-            single.append(workdir_lib.resolve(item))
-    short = [folder.name for folder in single]
-    distinct = len({*short, *named}) == len(short) + len(named)
-    for folder in single:
-        named.setdefault(folder.name if distinct else str(folder), []).append(folder)
-    return [
-        Entry(name, tuple(sorted(map(runs.read, folders), key=lambda run: run.config["seed"])))
-        for name, folders in named.items()
-    ]
-
-
-def _matching(item: str, pattern: str) -> list[epath.Path]:
-    """The runs' folders that a pattern stands for."""
-    place = workdir_lib.resolve(pattern)
-    if place.exists():
-        return [place]
-    parent = place.parent
-    found = [
-        folder
-        for folder in sorted(parent.iterdir() if parent.exists() else ())
-        if fnmatch.fnmatch(folder.name, place.name) and (folder / "config.json").exists()
-    ]
-    if not found:
-        raise pages.ReportError(f"--runs {item}: no run's folder is called {place}")
-    return found
-
-
-def check(compared: Sequence[Entry]) -> None:
-    """Refuses entries whose numbers cannot be set side by side."""
-    folders = [run.workdir for entry in compared for run in entry.runs]
-    if len(compared) < 2 or len(set(folders)) < len(folders):
-        raise pages.ReportError("a comparison needs two or more different folders: see --runs")
-    baseline = compared[0]
-    for entry in compared:
-        seeds, theirs = ([run.config["seed"] for run in one.runs] for one in (entry, baseline))
-        if len(entry.runs) > 1 and len(set(seeds)) < len(seeds):
-            raise pages.ReportError(
-                f"{entry.name} holds two runs of one seed: give each seed's run once"
-            )
-        if max(len(seeds), len(theirs)) > 1 and seeds != theirs:
-            raise pages.ReportError(
-                f"{entry.name} has the seeds {_listed(seeds)} and {baseline.name} "
-                f"{_listed(theirs)}: compare runs of the same seeds"
-            )
-        for run, other in zip(entry.runs, baseline.runs, strict=True):
-            _check_pair(run, other)
-    if not parts(compared):
-        raise pages.ReportError("the runs share neither folds nor test: leave out those without")
-
-
-def _listed(seeds: Sequence[int]) -> str:
-    return ", ".join(map(str, seeds))
-
-
-def _check_pair(run: runs.Run, baseline: runs.Run) -> None:
-    both = f"{run.workdir} and {baseline.workdir}"
-    if not run.config["use_cnn"]:
-        problem = f"{run.workdir} trained no CNN, so it has no F1 to compare: leave it out"
-    elif not run.metrics:
-        problem = f"{run.workdir} is unfinished (no metrics.json): resume it or leave it out"
-    elif any(result["accuracy"] is None for result in run.results.values()):
-        problem = f"{run.workdir} trained its CNN in no epoch (warm-up took all): leave it out"
-    elif not run.info.get("data_digest") or not run.info.get("fold_digests"):
-        problem = (
-            f"{run.workdir}/run.json lacks data_digest or fold_digests, so nobody knows "
-            "whether data and folds are the same: train again or leave it out"
-        )
-    elif _data_of(run) != _data_of(baseline):
-        problem = (
-            f"{both} were trained on different data: "
-            "compare runs with the same seed, is_local and train_data_regulation"
-        )
-    elif not same_folds(run, baseline):
-        problem = f"{both} have different folds: compare runs with the same seed and num_folds"
-    elif not _parts_of([run, baseline]):
-        problem = f"{both} share neither folds nor test: give them the same do_cv and do_test"
-    else:
-        return
-    raise pages.ReportError(problem)
-
-
-def _data_of(run: runs.Run) -> tuple[str, str]:
-    """What tells the images that were kept for training: their data's digest, and their own."""
-    return about.read_description(run.workdir).digest, run.info["data_digest"]
-
-
-def same_folds(run: runs.Run, baseline: runs.Run) -> bool:
-    """Whether what both runs hold, folds or test, was evaluated on the same images."""
-    if run.folds and baseline.folds and len(run.folds) != len(baseline.folds):
-        return False
-    mine, theirs = run.info["fold_digests"], baseline.info["fold_digests"]
-    shared = run.results.keys() & baseline.results.keys()
-    return all(mine.get(name) == theirs.get(name) for name in shared)
-
-
-def parts(compared: Sequence[Entry]) -> list[str]:
-    """What all runs hold of cv and test."""
-    return _parts_of([run for entry in compared for run in entry.runs])
-
-
-def _parts_of(every: Sequence[runs.Run]) -> list[str]:
-    found = {"cv": all(run.cv for run in every), "test": all(run.test for run in every)}
-    return [part for part, in_all in found.items() if in_all]
-
-
-def comparison(compared: Sequence[Entry]) -> dict[str, Any]:
+def comparison(compared: Sequence[entries.Entry]) -> dict[str, Any]:
     """All numbers of the comparison, as comparison.json holds them."""
-    shared, baseline = parts(compared), compared[0]
+    shared, baseline = entries.parts(compared), compared[0]
     first = baseline.runs[0]
     return {
         "baseline": baseline.name,
@@ -197,7 +70,7 @@ def share_held_out(run: runs.Run) -> float:
     return float(np.mean([one["valid"] / one["train"] for one in sums]))
 
 
-def differences(entry: Entry, baseline: Entry, part: str) -> dict[str, Any]:
+def differences(entry: entries.Entry, baseline: entries.Entry, part: str) -> dict[str, Any]:
     """Paired differences entry - baseline of accuracy, macro F1 and every class's F1.
 
     A pair has the same seed, and in cross-validation the same fold. The classes' p-values are
@@ -261,12 +134,12 @@ def paired_difference(values: Sequence[float], ratio: float) -> dict[str, Any]:
     return {"values": list(values), "mean": mean, "low": low, "high": high, "p": p_value}
 
 
-def accuracy_curves(compared: Sequence[Entry]) -> dict[str, list[tuple[int, float]]]:
+def accuracy_curves(compared: Sequence[entries.Entry]) -> dict[str, list[tuple[int, float]]]:
     """(epoch, validation accuracy) of each entry, averaged over seeds and folds; or test runs.
 
     A fold that stopped early keeps its last accuracy, so that a curve ends at the entry's mean.
     """
-    wanted = "fold_" if "cv" in parts(compared) else "test"
+    wanted = "fold_" if "cv" in entries.parts(compared) else "test"
     curves = {}
     for entry in compared:
         by_fold = [
@@ -283,7 +156,7 @@ def accuracy_curves(compared: Sequence[Entry]) -> dict[str, list[tuple[int, floa
     return {name: curve for name, curve in curves.items() if curve}
 
 
-def scores(entry: Entry, part: str) -> dict[str, Any]:
+def scores(entry: entries.Entry, part: str) -> dict[str, Any]:
     """Accuracy, macro F1 and F1 by class: means over the seeds with "low" and "high" of each.
 
     Of one run alone they are the test run's, or the folds' means with their standard deviation.
@@ -313,7 +186,7 @@ def scores(entry: Entry, part: str) -> dict[str, Any]:
 
 
 def _flat(result: schema.RunResult | schema.OverFolds) -> dict[tuple[str, ...], float]:
-    """The figures by (name,) and ("f1", class) of what `check` let pass: its CNN was trained."""
+    """The figures by (name,) and ("f1", class) of a run that `entries.check` let pass."""
     by_name: Mapping[str, Any] = result
     by_class = runs.f1_by_class(result)
     assert by_class is not None

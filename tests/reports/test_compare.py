@@ -8,17 +8,8 @@ import pytest
 import synthetic_runs
 from scipy import stats
 
-from caecnn_jax.reports import charts, compare, pages
+from caecnn_jax.reports import charts, compare, entries, pages
 from caecnn_jax.results import metrics, statistics
-
-
-@pytest.fixture(scope="module")
-def folders(tmp_path_factory):
-    root = tmp_path_factory.mktemp("runs")
-    return [
-        synthetic_runs.make_run(root / "cnn", use_cae=False, num_epoch=6, seed=1, skill=0.70),
-        synthetic_runs.make_run(root / "mixed", num_epoch=8, seed=2, skill=0.76),
-    ]
 
 
 def variant(root, name, **options):
@@ -116,67 +107,8 @@ def test_a_fold_that_stopped_early_keeps_its_last_accuracy(tmp_path):
         record["valid"]["accuracy"] = {1: None, 2: 0.2, 3: 0.6}[record["epoch"]]
     kept = [r for r in records if (r["run"], r["epoch"]) != ("fold_2", 3)]
     history.write_text("".join(json.dumps(record) + "\n" for record in kept))
-    curves = compare.accuracy_curves(compare.entries(folders))
+    curves = compare.accuracy_curves(entries.read(folders))
     assert curves["a"] == [(2, pytest.approx(0.2)), (3, pytest.approx(0.4))]
-
-
-def test_folders_of_the_same_name_are_told_apart(tmp_path):
-    folders = [variant(tmp_path / name, "run", num_folds=2) for name in ("a", "b")]
-    compare.write(folders, tmp_path)
-    result = json.loads((tmp_path / "comparison.json").read_text())
-    assert list(result["runs"]) == [str(folder) for folder in folders]
-
-
-@pytest.mark.parametrize(
-    "options, words",
-    [
-        ({"use_cnn": False}, "trained no CNN"),
-        ({"finished": False}, "unfinished"),
-        ({"data_digest": "d1"}, "different data"),
-        ({"data_digest": None}, "data_digest"),
-        ({"fold_seed": 1}, "different folds"),
-        ({"num_folds": 3}, "different folds"),
-        ({"num_folds": 0, "test": True}, None),
-    ],
-)
-def test_what_cannot_be_compared_is_refused(folders, tmp_path, options, words):
-    other = variant(tmp_path, "other", **options)
-    if words is None:  # the counter-check: a shared test run is enough
-        compare.write([folders[0], other], tmp_path / "out")
-        return
-    with pytest.raises(pages.ReportError, match=words) as error:
-        compare.write([folders[0], other], tmp_path / "out")
-    assert str(other) in str(error.value) and not (tmp_path / "out").exists()
-
-
-def test_runs_that_share_no_part_are_refused(tmp_path):
-    cv = variant(tmp_path, "cv", test=False)
-    test = variant(tmp_path, "test", num_folds=0)
-    with pytest.raises(pages.ReportError, match="share neither folds nor test"):
-        compare.write([cv, test], tmp_path)
-
-
-def test_one_run_or_the_same_twice_is_refused(folders, tmp_path):
-    for given in (folders[:1], [folders[0], folders[0]]):
-        with pytest.raises(pages.ReportError, match="two or more different folders"):
-            compare.write(given, tmp_path)
-
-
-@pytest.fixture
-def seeds(tmp_path):
-    """Three seeds of two configs: cnn-0 ... and mixed-0 ..., with the same data for a seed."""
-    for seed in range(3):
-        for name, skill in (("cnn", 0.70), ("mixed", 0.74)):
-            synthetic_runs.make_run(
-                tmp_path / f"{name}-{seed}",
-                num_folds=2,
-                num_epoch=3,
-                skill=skill,
-                seed=seed,
-                data_digest=f"d{seed}",
-                fold_seed=seed,
-            )
-    return tmp_path
 
 
 def test_several_seeds_are_one_entry_with_their_mean_and_interval(seeds):
@@ -217,31 +149,6 @@ def test_several_seeds_are_one_entry_with_their_mean_and_interval(seeds):
     words = synthetic_runs.text_of(page)
     assert "Means over 3 seeds" in words and "Bouckaert and Frank" in words
     assert "With one result" not in words
-
-
-def test_entries_may_be_named_one_by_one(seeds):
-    given = [f"a={seeds}/cnn-0", seeds / "mixed-0", f"a={seeds}/cnn-1", f"b={seeds}/*-2"]
-    entries = compare.entries(given)
-    assert {entry.name: [run.name for run in entry.runs] for entry in entries} == {
-        "a": ["cnn-0", "cnn-1"],
-        "b": ["cnn-2", "mixed-2"],
-        "mixed-0": ["mixed-0"],
-    }
-
-
-@pytest.mark.parametrize(
-    ("given", "words"),
-    [
-        (["a={0}/cnn-*", "b={0}/mixed-[01]"], "a has the seeds|b has the seeds 0, 1 and a 0, 1, 2"),
-        (["a={0}/*-2", "b={0}/cnn-[01]"], "a holds two runs of one seed"),
-        (["a={0}/cnn-*", "b={0}/none-*"], "no run's folder is called"),
-        (["a={0}/cnn-*"], "two or more different folders"),
-        (["a={0}/cnn-*", "b={0}/cnn-*"], "two or more different folders"),
-    ],
-)
-def test_seeds_that_do_not_pair_are_refused(seeds, given, words):
-    with pytest.raises(pages.ReportError, match=words):
-        compare.write([item.format(seeds) for item in given], seeds / "out")
 
 
 def test_labels_keep_clear_of_points_and_of_each_other():
