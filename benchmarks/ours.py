@@ -11,7 +11,7 @@ from benchmarks import worker
 from caecnn_jax import config as config_lib
 from caecnn_jax.data import augment
 from caecnn_jax.networks import models
-from caecnn_jax.training import devices, epochs, optimizers, steps, trainer
+from caecnn_jax.training import devices, epochs, optimizers, steps, train, trainer
 
 
 class Ours:
@@ -25,8 +25,7 @@ class Ours:
         devices.start(self.config.dtype)
         data = worker.random_data()
         self.split = worker.fold_splits(self.config, data)[0]
-        aug = augment.Settings(**self.config.aug) if self.config.use_aug else None
-        pipeline = epochs.Pipeline(data.images.shape[1:], augment.CIFAR10, aug)
+        pipeline = train.pipeline_of(self.config, data.images.shape[1:], augment.CIFAR10)
         self.place = epochs.place(data, pipeline, devices.lanes(0).meshes[0])
         per_call = self.config.steps_per_call
         self.train_order = self.place.order(self.split.expanded, self.config.batch_size, per_call)

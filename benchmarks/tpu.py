@@ -38,7 +38,7 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
 from caecnn_jax.data import augment
 from caecnn_jax.networks import models, ops
 from caecnn_jax.results import predict
-from caecnn_jax.training import epochs, steps
+from caecnn_jax.training import epochs, steps, train
 
 RESULTS = pathlib.Path(__file__).resolve().parent / "results"
 NUM_IMAGES, IMAGE_SHAPE, NUM_CLASSES = 60_000, (32, 32, 3), 10  # of CIFAR-10
@@ -107,8 +107,7 @@ def _init(config, mesh: Mesh) -> jax.stages.Lowered:
 
 def _train(config, mesh: Mesh, joint: bool) -> jax.stages.Lowered:
     num_steps = config.steps_per_call or epochs.STEPS_PER_CALL_ELSEWHERE
-    aug = augment.Settings(**config.aug) if config.use_aug else None
-    pipeline = epochs.Pipeline(IMAGE_SHAPE, augment.CIFAR10, aug, float(config.mixup_alpha))
+    pipeline = train.pipeline_of(config, IMAGE_SHAPE, augment.CIFAR10)
     state = _placed(_state(config), mesh)
     factors = {part: _array((num_steps,), jnp.float32) for part in state.params}
     compiled = epochs._compiled(epochs._train_chunk, ("joint", "pipeline"), donated="state")
