@@ -197,7 +197,8 @@ def draw_learning_curves(
     class_names = class_names or ()
     by_class = class_names and any(record.get("confusion_matrix") for record in records)
     count = max(1, len(panels) + bool(by_class))
-    figure = drawing.Figure(figsize=(WIDTH, 0.5 + 1.35 * count), layout="constrained")
+    height = 0.5 + 1.35 * count + (0.45 if by_class else 0)  # the classes' legend
+    figure = drawing.Figure(figsize=(WIDTH, height), layout="constrained")
     all_axes = figure.subplots(count, sharex=True, squeeze=False)[:, 0]
     marker = "o" if len(records) <= 20 else None
     for axes, key in zip(all_axes, panels, strict=False):
@@ -321,7 +322,8 @@ def _draw_f1_by_class(axes, records: Sequence[Record], class_names: Sequence[str
     few = len(names) == len(class_names)
     axes.set(title="F1 by class" if few else f"F1 of the {len(names)} lowest classes")
     axes.set_ylim(0, 1)
-    axes.legend(ncols=4, fontsize=6)
+    # Below the epochs: curves go anywhere between 0 and 1.
+    axes.legend(ncols=4, fontsize=6, loc="upper center", bbox_to_anchor=(0.5, -0.45))
 
 
 def _shade_warmup(all_axes: Sequence, records: Sequence[Record], span: Sequence[Record]) -> None:
