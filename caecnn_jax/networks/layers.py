@@ -126,9 +126,9 @@ class BatchNorm(nn.Module):
 
 
 class Head(nn.Module):
-    """Features to a logit a class: a dense layer, or cosines.
+    """Maps to a logit a class: a dense layer of all their values, or cosines.
 
-    The cosine head has no bias: its logit is `cosine_scale` times the cosine between the features
+    The cosine head has no bias: its logit is `cosine_scale` times the cosine between the values
     and the class's weights (Cao et al. 2019, "Learning imbalanced datasets with label-distribution-
     aware margin loss", whose classifier is normalised so). It computes in float32 at least.
     """
@@ -139,19 +139,19 @@ class Head(nn.Module):
     param_dtype: jnp.dtype
 
     @nn.compact
-    def __call__(self, features: jax.Array) -> jax.Array:
-        """[B, F] to [B, K]."""
-        shape = features.shape[-1], self.num_classes
+    def __call__(self, maps: jax.Array) -> jax.Array:
+        """[B, H, W, C] to [B, K]."""
+        shape = math.prod(maps.shape[1:]), self.num_classes
         kernel = self.param("kernel", normal_init, shape, self.param_dtype)
         if self.cosine_scale is not None:
-            features = _unit(features.astype(self.param_dtype), axis=1)
-            return self.cosine_scale * (features @ _unit(kernel, axis=0))
+            maps = _unit(maps.astype(self.param_dtype), axis=(1, 2, 3))
+            return self.cosine_scale * ops.dense(maps, _unit(kernel, axis=0))
         bias = self.param("bias", uniform_fan_in(shape[0]), shape[1:], self.param_dtype)
-        features, kernel, bias = (v.astype(self.dtype) for v in (features, kernel, bias))
-        return features @ kernel + bias[None]
+        maps, kernel, bias = (v.astype(self.dtype) for v in (maps, kernel, bias))
+        return ops.dense(maps, kernel) + bias[None]
 
 
-def _unit(x: jax.Array, axis: int) -> jax.Array:
+def _unit(x: jax.Array, axis: int | tuple[int, ...]) -> jax.Array:
     """`x` at length 1 along `axis`; zeros remain, and have a finite gradient."""
     square = jnp.square(x).sum(axis, keepdims=True)
     return x * jax.lax.rsqrt(jnp.maximum(square, 1e-24))  # 1e-12 of length, as in PyTorch

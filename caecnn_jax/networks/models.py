@@ -131,8 +131,7 @@ class CNN(nn.Module):
         self, maps: jax.Array, train: bool = False, mask: jax.Array | None = None
     ) -> jax.Array:
         """The first maps [B, h, w, c] to logits; in mixed mode their last channels are the code."""
-        x = layers.later_blocks(maps, self.convs, self.norms, train, mask)
-        return self.dense(x.reshape(x.shape[0], -1))
+        return self.dense(layers.later_blocks(maps, self.convs, self.norms, train, mask))
 
 
 class Classifier(nn.Module):

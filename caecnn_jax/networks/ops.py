@@ -118,9 +118,9 @@ def _cpu_conv3x3_backward(saved, gradient):
     return to_x, _to_kernel(x, gradient)
 
 
-def _to_kernel(x, gradient, padding=((1, 1), (1, 1)), **options):
+def _to_kernel(x, gradient, conv=_conv, **options):
     """The kernel's gradient: x convolved with the gradient, images taking the place of channels."""
-    to_kernel = _conv(x.transpose(3, 1, 2, 0), gradient.transpose(1, 2, 0, 3), padding, **options)
+    to_kernel = conv(x.transpose(3, 1, 2, 0), gradient.transpose(1, 2, 0, 3), **options)
     return to_kernel.transpose(1, 2, 0, 3)
 
 
@@ -132,17 +132,17 @@ def conv_transpose4x4(x, kernel, plain=None):
 
     As linen's ConvTranspose with strides (2, 2) and padding ((2, 2), (2, 2)), PyTorch's padding=1.
     """
-    if use_plain(plain):
-        return _plain_conv(x, kernel, ((2, 2), (2, 2)), lhs_dilation=(2, 2))
-    return _cpu_conv_transpose4x4(x, kernel)
+    return _conv_transpose4x4(x, kernel, use_plain(plain))
 
 
-@jax.custom_vjp
-def _cpu_conv_transpose4x4(x, kernel):
-    return _cpu_conv_transpose4x4_forward(x, kernel)[0]
+@functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
+def _conv_transpose4x4(x, kernel, plain):
+    return _conv_transpose4x4_forward(x, kernel, plain)[0]
 
 
-def _cpu_conv_transpose4x4_forward(x, kernel):
+def _conv_transpose4x4_forward(x, kernel, plain):
+    if plain:
+        return _plain_conv(x, kernel, ((2, 2), (2, 2)), lhs_dilation=(2, 2)), (x, kernel)
     # A 3x3 convolution to the 2x2 pixels that come of each pixel, as channels, then in their place.
     # Output pixel 2i + r reads input pixel i - 1 + a with the kernel's row 2a - r, where it is one.
     x = _once(x)
@@ -156,17 +156,20 @@ def _cpu_conv_transpose4x4_forward(x, kernel):
     return y.reshape(batch, 2 * height, 2 * width, channels_out), (x, kernel)
 
 
-def _cpu_conv_transpose4x4_backward(saved, gradient):
+def _conv_transpose4x4_backward(plain, saved, gradient):
     x, kernel = saved
-    gradient = _once(gradient)
+    conv = _plain_conv if plain else _conv
+    gradient = gradient.astype(x.dtype) if plain else _once(gradient)
     flipped = kernel[::-1, ::-1].transpose(0, 1, 3, 2)
-    to_x = _conv(gradient, flipped, strides=(2, 2))
-    # The transpose of `to_x` as a function of the kernel: the gradient read with a stride of 2.
-    to_kernel = _to_kernel(gradient, x, rhs_dilation=(2, 2))
-    return to_x, to_kernel[::-1, ::-1].transpose(0, 1, 3, 2)
+    to_x = conv(gradient, flipped, strides=(2, 2))
+    # The transpose of `to_x` as a function of the kernel: the gradient read with a stride of 2. As
+    # JAX derives it, a TPU would turn the whole gradient about first.
+    to_kernel = _to_kernel(gradient, x, conv=conv, rhs_dilation=(2, 2))
+    to_kernel = to_kernel[::-1, ::-1].transpose(0, 1, 3, 2)
+    return to_x.astype(x.dtype), to_kernel.astype(kernel.dtype)
 
 
-_cpu_conv_transpose4x4.defvjp(_cpu_conv_transpose4x4_forward, _cpu_conv_transpose4x4_backward)
+_conv_transpose4x4.defvjp(_conv_transpose4x4_forward, _conv_transpose4x4_backward)
 
 
 def max_pool(x, plain=None):
@@ -208,19 +211,21 @@ def _cpu_max_pool_backward(place, gradient):
 _cpu_max_pool.defvjp(_cpu_max_pool_forward, _cpu_max_pool_backward)
 
 
-def _rows(x):
-    """[B, H, W, C] as [B * H, W * C]: a few channels would not fill a vector register."""
+def _rows(x, plain=False):
+    """[B, H, W, C] as [B * H, W * C]: a few channels would not fill a vector register of a CPU."""
     batch, height, width, channels = x.shape
-    return x.reshape(batch * height, width * channels)
+    return x if plain else x.reshape(batch * height, width * channels)
 
 
-def _in_rows(v, x):
-    """A value for each channel [C] as [1, W * C], for the rows of `x`."""
-    return _once(jnp.tile(v, x.shape[2]))[None]
+def _in_rows(v, x, plain=False):
+    """A value for each channel [C], for the rows of `x`: [1, W * C], or plain [1, 1, 1, C]."""
+    return v[None, None, None] if plain else _once(jnp.tile(v, x.shape[2]))[None]
 
 
-def _sum(rows, x, weight=None):
+def _sum(rows, x, weight=None, plain=False):
     """Sum [C] of the rows of `x` [B, H, W, C] over all but the channels, images by `weight` [B]."""
+    if plain:
+        return (rows if weight is None else rows * weight[:, None, None, None]).sum((0, 1, 2))
     if weight is None:
         columns = rows.sum(0)
     else:
@@ -258,55 +263,48 @@ def batch_norm(x, mask, scale, bias, plain=None):
     """
     x = x.astype(jnp.promote_types(x.dtype, jnp.float32))
     weight = jnp.ones(x.shape[0], x.dtype) if mask is None else mask.astype(x.dtype)
-    if not use_plain(plain):
-        return _cpu_batch_norm(x, weight, scale, bias)
-    sums = (jnp.sum(v * weight[:, None, None, None], (0, 1, 2)) for v in (x, x * x))
-    mean, variance = _moments(x, weight, *sums)
-    y = normalize(x, mean, variance, scale, bias, plain)
-    return y, lax.stop_gradient(mean), lax.stop_gradient(variance)
+    return _batch_norm(x, weight, scale, bias, use_plain(plain))
 
 
 def _count(x, weight):
     return jnp.maximum(weight.sum(), 1) * x.shape[1] * x.shape[2]
 
 
-def _moments(x, weight, total, total_of_squares):
-    mean, mean_square = (v / _count(x, weight) for v in (total, total_of_squares))
-    return mean, jnp.maximum(mean_square - mean * mean, 0)
+@functools.partial(jax.custom_vjp, nondiff_argnums=(4,))
+def _batch_norm(x, weight, scale, bias, plain):
+    return _batch_norm_forward(x, weight, scale, bias, plain)[0]
 
 
-@jax.custom_vjp
-def _cpu_batch_norm(x, weight, scale, bias):
-    return _cpu_batch_norm_forward(x, weight, scale, bias)[0]
-
-
-def _cpu_batch_norm_forward(x, weight, scale, bias):
-    x = _once(x)
-    rows = _rows(x)
-    sums = (_sum(v, x, weight) for v in (rows, rows * rows))
-    mean, variance = _moments(x, weight, *sums)
-    y = _once(normalize(x, mean, variance, scale, bias, plain=False))
+def _batch_norm_forward(x, weight, scale, bias, plain):
+    once = (lambda v: v) if plain else _once
+    x = once(x)
+    rows = _rows(x, plain)
+    sums = (_sum(v, x, weight, plain) for v in (rows, rows * rows))
+    mean, mean_square = (v / _count(x, weight) for v in sums)
+    variance = jnp.maximum(mean_square - mean * mean, 0)
+    y = once(normalize(x, mean, variance, scale, bias, plain))
     return (y, mean, variance), (x, weight, scale, mean, variance)
 
 
-def _cpu_batch_norm_backward(saved, gradients):
+def _batch_norm_backward(plain, saved, gradients):
+    # Written out: a gradient derived of the sum of squares passes over the maps once more.
     x, weight, scale, mean, variance = saved
-    gradient = _once(gradients[0])
-    rows, gradient_rows = _rows(x), _rows(gradient)
+    gradient = gradients[0] if plain else _once(gradients[0])
+    rows, gradient_rows = _rows(x, plain), _rows(gradient, plain)
     root = lax.rsqrt(variance + 1e-5)
-    to_bias = _sum(gradient_rows, x)
-    to_scale = root * (_sum(gradient_rows * rows, x) - mean * to_bias)
+    to_bias = _sum(gradient_rows, x, plain=plain)
+    to_scale = root * (_sum(gradient_rows * rows, x, plain=plain) - mean * to_bias)
     # Of (x - mean) * factor + bias by x; mean and factor depend on x too.
     factor = root * scale
     slope = -factor * root * to_scale / _count(x, weight)
     shift = -factor * to_bias / _count(x, weight) - slope * mean
-    of_moments = rows * _in_rows(slope, x) + _in_rows(shift, x)
-    to_x = gradient_rows * _in_rows(factor, x)
-    to_x += of_moments * jnp.repeat(weight, x.shape[1])[:, None]
+    of_moments = rows * _in_rows(slope, x, plain) + _in_rows(shift, x, plain)
+    of_images = weight[:, None, None, None] if plain else jnp.repeat(weight, x.shape[1])[:, None]
+    to_x = gradient_rows * _in_rows(factor, x, plain) + of_moments * of_images
     return to_x.reshape(x.shape), None, to_scale, to_bias
 
 
-_cpu_batch_norm.defvjp(_cpu_batch_norm_forward, _cpu_batch_norm_backward)
+_batch_norm.defvjp(_batch_norm_forward, _batch_norm_backward)
 
 
 def normalize(x, mean, variance, scale, bias, plain=None):
@@ -316,9 +314,20 @@ def normalize(x, mean, variance, scale, bias, plain=None):
     """
     factor = lax.rsqrt(variance + 1e-5) * scale
     shift = bias - mean * factor
-    if use_plain(plain):
-        return x * factor[None, None, None] + shift[None, None, None]
-    return (_rows(x) * _in_rows(factor, x) + _in_rows(shift, x)).reshape(x.shape)
+    plain = use_plain(plain)
+    y = _rows(x, plain) * _in_rows(factor, x, plain) + _in_rows(shift, x, plain)
+    return y.reshape(x.shape)
+
+
+def dense(maps, kernel):
+    """Multiply each image's values of [B, H, W, C] with [H * W * C, K]; no bias.
+
+    A TPU does it as one window of a convolution, since to lay the maps out flat costs it more.
+    """
+    if jax.default_backend() != "tpu":
+        return maps.reshape(maps.shape[0], -1) @ kernel
+    windows = kernel.reshape(*maps.shape[1:], -1)
+    return _plain_conv(maps, windows, ((0, 0), (0, 0)))[:, 0, 0]
 
 
 def of_labels(logits, labels, plain=None):

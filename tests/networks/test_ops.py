@@ -1,3 +1,5 @@
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -78,10 +80,28 @@ def test_conv_transpose_is_the_plain_one(dtype, shape, channels_out):
 
 
 def test_conv_transpose_is_jaxs(dtype):
-    x, kernel = normal(dtype, 2, 4, 4, 6), normal(dtype, 4, 4, 6, 3, seed=1)
-    expected = lax.conv_transpose(x, kernel, (2, 2), ((2, 2), (2, 2)))
+    """As are its gradients, which both forms write out."""
+    x, kernel = normal(dtype, 2, 4, 5, 6), normal(dtype, 4, 4, 6, 3, seed=1)
+    cotangent = normal(dtype, 2, 8, 10, 3, seed=2)
+
+    def results(function):
+        y, pull = jax.vjp(function, x, kernel)
+        return y, *pull(cotangent)
+
+    expected = results(lambda x, kernel: lax.conv_transpose(x, kernel, (2, 2), ((2, 2), (2, 2))))
     for plain in (True, False):
-        found = ops.conv_transpose4x4(x, kernel, plain=plain)
+        found = results(functools.partial(ops.conv_transpose4x4, plain=plain))
+        for one, other in zip(found, expected, strict=True):
+            np.testing.assert_allclose(one, other, atol=TOLERANCE[dtype] * 10)
+
+
+@pytest.mark.parametrize("shape", [(3, 2, 4, 5), (2, 1, 1, 3)])
+def test_a_tpus_dense_product_is_that_of_the_flat_maps(dtype, shape, monkeypatch):
+    maps, kernel = normal(dtype, *shape), normal(dtype, np.prod(shape[1:]), 7, seed=1)
+    expected = np.asarray(maps).reshape(shape[0], -1) @ np.asarray(kernel)
+    for backend in ("cpu", "tpu"):
+        monkeypatch.setattr(jax, "default_backend", lambda backend=backend: backend)
+        found = ops.dense(maps, kernel)
         np.testing.assert_allclose(found, expected, atol=TOLERANCE[dtype] * 10)
 
 
@@ -134,6 +154,28 @@ def test_batch_norm_is_the_plain_one(dtype, masked, shape):
         np.testing.assert_allclose(found, expected, rtol=TOLERANCE[dtype] * 10)
     expected = (x - mean) / np.sqrt(variance + 1e-5) * scale + bias
     np.testing.assert_allclose(y, expected, atol=TOLERANCE[dtype] * 10)
+
+
+@pytest.mark.parametrize("plain", [True, False])
+@pytest.mark.parametrize("masked", MASKS)
+def test_the_gradient_of_batch_norm_is_the_formulas(masked, plain):
+    """Both forms write it out; here JAX derives it of the formula."""
+    mask = MASKS[masked](jnp.arange(5))
+
+    def formula(x, scale, bias):
+        weight = jnp.ones(5) if mask is None else mask.astype(x.dtype)
+        weight = weight[:, None, None, None] * jnp.ones(x.shape)
+        mean = (weight * x).sum((0, 1, 2)) / weight.sum((0, 1, 2))
+        variance = (weight * (x - mean) ** 2).sum((0, 1, 2)) / weight.sum((0, 1, 2))
+        return (x - mean) / jnp.sqrt(variance + 1e-5) * scale + bias
+
+    with jax.enable_x64(True):
+        given = (normal("float64", 5, 3, 4, 2), *(normal("float64", 2, seed=i) for i in (1, 2)))
+        cotangent = normal("float64", 5, 3, 4, 2, seed=3)
+        expected = jax.vjp(formula, *given)[1](cotangent)
+        found = jax.vjp(lambda *given: ops.batch_norm(given[0], mask, *given[1:], plain)[0], *given)
+        for one, other in zip(found[1](cotangent), expected, strict=True):
+            np.testing.assert_allclose(one, other, atol=1e-12)
 
 
 def test_the_gradient_of_batch_norm_goes_through_its_statistics():
