@@ -13,6 +13,7 @@ from benchmarks import (
     scaling,
     startup,
     throughput,
+    time_to_accuracy,
     worker,
 )
 from configs import mixed
@@ -242,3 +243,13 @@ def test_tuned_peer_augments_as_this_program(peers):
     # Theirs turns about the centre of the pixels, ours half a pixel off it, as the reference does.
     np.testing.assert_allclose(theirs[:2], ours[:2], atol=1e-4)
     assert ((theirs == 0) == (ours == 0)).all()
+
+
+def test_time_to_accuracy_counts_the_seeds_that_reach_it():
+    runs = [{"seconds": s, "accuracy": a} for s, a in ((40.0, 0.72), (44.0, 0.7104), (30.0, 0.71))]
+    assert time_to_accuracy.summary(runs, 0.7104) == {
+        "runs": 3,
+        "reached": 2,
+        "seconds": {"median": 40.0, "least": 30.0, "most": 44.0},
+        "accuracy": {"median": 0.7104, "least": 0.71, "most": 0.72},
+    }
