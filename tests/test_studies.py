@@ -17,6 +17,8 @@ PROJECT = pathlib.Path(__file__).parent.parent
 NAMES = sorted(path.stem for path in (PROJECT / "studies").glob("[a-z]*.py"))
 FILES = [
     *NAMES,
+    "fast.py:decide",
+    "long_tail.py:longer",
     "reference.py:quick",
     *(f"reconstruction.py:{argument}" for argument in ("decide", "few", "test")),
 ]
@@ -81,7 +83,14 @@ def test_no_two_variants_of_a_study_are_the_same(file):
 
 @pytest.mark.parametrize(
     "file",
-    ["ablation", "fast", "reconstruction", "reconstruction.py:decide", "reconstruction.py:few"],
+    [
+        "ablation",
+        "fast",
+        "fast.py:decide",
+        "reconstruction",
+        "reconstruction.py:decide",
+        "reconstruction.py:few",
+    ],
 )
 def test_choices_are_never_made_on_the_test_set(file):
     assert not any(run.config.do_test for run in load(file).runs)
