@@ -1,4 +1,4 @@
-r"""The reference's mixed mode accuracy soon: its two networks, narrower, at settings that learn quickly.
+r"""The reference's mixed mode accuracy soon: its two networks, narrower, in two epochs.
 
 Run:     python main.py --config configs/fast.py --workdir runs/fast
 Quick:   python main.py --config configs/fast.py:quick --workdir runs/fast-quick
