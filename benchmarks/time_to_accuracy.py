@@ -42,7 +42,6 @@ def run(config: str, seed: int, scratch: pathlib.Path) -> dict:
         "seconds": round(seconds, 1),
         "accuracy": found["accuracy"],
         "environment": info["environment"],
-        "commit": info.get("commit"),
     }
 
 
@@ -73,9 +72,8 @@ def main() -> None:
         first = run(args.config, 0, place)
         runs = [run(args.config, seed, place) for seed in range(args.seeds)]
     result = {
-        "command": "python benchmarks/time_to_accuracy.py " + " ".join(sys.argv[1:]),
+        "command": " ".join(["python", "benchmarks/time_to_accuracy.py", *sys.argv[1:]]),
         "config": args.config,
-        "commit": first["commit"],
         "environment": first["environment"],
         "accuracy": args.accuracy,
         "seconds_with_an_empty_compilation_cache": first["seconds"],
