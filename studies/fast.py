@@ -37,13 +37,13 @@ def setting(widths: str, rate: float = 3e-3, **changes: Any) -> dict[str, Any]:
 
 
 OF_BEST = best.get_config().aug
-ALL = {"32_64_128-shifts_and_holes": setting("32_64_128")}
-ALL["32_64_128-shifts_and_holes"] |= {
+SHIFTS_AND_HOLES = {
     "aug.hole_probability": OF_BEST.hole_probability,
     "aug.max_shift": OF_BEST.max_shift,
 }
-ALL |= {name: setting(name) for name in WIDTHS}
-ALL |= {
+ALL = {
+    "32_64_128-shifts_and_holes": setting("32_64_128", **SHIFTS_AND_HOLES),
+    **{name: setting(name) for name in WIDTHS},
     "24_48_96-1_epoch": setting("24_48_96", rate=6e-3, num_epoch=1),
     "20_40_80-rate_0.006": setting("20_40_80", rate=6e-3),
     "20_40_80-not_expanded": setting("20_40_80", train_data_expansion={}),

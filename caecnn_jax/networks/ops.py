@@ -17,7 +17,8 @@ jaxlib 0.10.2, two cores), and what is done about it here:
 - sums over images, rows and columns go channel by channel, and few channels fill no vector
   register: `batch_norm` and `add_bias` work on rows of all columns' channels.
 
-Every function takes `plain`, by default true anywhere but on CPU, where it leaves the work to XLA.
+Every function of these takes `plain`, by default true anywhere but on CPU, where it leaves the work
+to XLA. A TPU needs help too: `dense` and `of_labels` spare it many small operations.
 """
 
 import functools
