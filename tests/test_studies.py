@@ -87,6 +87,7 @@ def test_no_two_variants_of_a_study_are_the_same(file):
         "ablation",
         "fast",
         "fast.py:decide",
+        "own_images",
         "reconstruction",
         "reconstruction.py:decide",
         "reconstruction.py:few",

@@ -1,0 +1,41 @@
+r"""Which CNN serves images of one's own best in the time that one waits: configs/own_images.py.
+
+Run:     python main.py --mode study --config studies/own_images.py --workdir runs/own
+Others:  --config studies/own_images.py:DATASET, what config.dataset takes
+Cost:    a quarter to half an hour a run on one slow CPU core; --dry_run tells.
+
+Held-out training images judge, a tenth of them; every variant visits as many images. CIFAR-10 is
+cut to 500 images a class, as few as one's own often are. A variant is named by the channels of its
+blocks, a dash where the image is not halved; six of the second block's input are the code's.
+"""
+
+from typing import Any
+
+from configs import best, own_images
+
+FIRST, *OTHERS = best.get_config().cnn.block_sizes
+CNN = {
+    "42_64-64_96-96": ((0, *FIRST[1:]), *OTHERS),
+    "26_64_128": ((0, 26, True), (32, 64, True), (64, 128, True)),
+    "26_48_96-96": ((0, 26, True), (32, 48, True), (48, 96, False), (96, 96, True)),
+    "26_64_96_128-": ((0, 26, True), (32, 64, True), (64, 96, True), (96, 128, False)),
+}
+VARIANTS: dict[str, dict[str, Any]] = {
+    name: {"cnn.block_sizes": sizes} for name, sizes in CNN.items()
+}
+# Images that change less are learnt sooner.
+VARIANTS["26_64_96_128-.shifts_of_2"] = {
+    **VARIANTS["26_64_96_128-"],
+    "aug.max_shift": 2,
+    "aug.hole_probability": 0.0,
+}
+
+
+def get_study(arg=None):
+    """Returns the study; `arg` may be another data set than CIFAR-10."""
+    base = own_images.get_config()
+    base.dataset = arg or "cifar10"
+    if base.dataset == "cifar10":
+        base.train_data_regulation = {"all": 500}
+    base.num_folds, base.run_folds, base.do_test = 10, 1, False
+    return {"base": base, "variants": VARIANTS, "seeds": (0,), "baseline": next(iter(VARIANTS))}
