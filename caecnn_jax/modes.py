@@ -25,8 +25,8 @@ def before_training(
         raise errors.UserError("--config is missing: for example --config configs/mixed.py")
     if distributed and not part.is_whole:
         raise errors.UserError(
-            "--index and --count give each process runs of its own, --distributed one run to all: "
-            "leave one out"
+            "--index and --count deal the runs out to commands that are not joined, --distributed "
+            "to processes that are: leave one out"
         )
     from caecnn_jax import config as config_lib
 

@@ -109,7 +109,7 @@ def get_config(arg: str | None = None) -> ml_collections.ConfigDict:
 
     # How it runs; nothing here changes what is trained.
     config.steps_per_call = 0  # training steps per compiled call; 0: 8 on CPU, 100 elsewhere
-    config.devices_per_run = 0  # N devices for one run; 0: one, and of a job of processes all
+    config.devices_per_run = 0  # 0: a device a run, runs at the same time; N: N devices a run
     config.keep_checkpoints = 2  # latest epochs kept beside the best one
     return quick(config) if is_quick(arg) else config
 

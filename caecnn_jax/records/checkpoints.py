@@ -22,13 +22,16 @@ from absl import logging
 from etils import epath
 
 from caecnn_jax import errors
-from caecnn_jax.records import workdir
+from caecnn_jax.records import job_storage, workdir
 
 # What Orbax and its storage were seen to raise for altered files, where the arrays asked for are
 # those that were saved: ValueError where tensorstore meets a wrong check sum or too few bytes, or
 # text that is no JSON; KeyError for a changed name in it; TypeError and AttributeError for JSON of
-# another shape. OSErrors are no damage, but for a missing file: a disk may do better next time.
-_DAMAGE = (FileNotFoundError, ValueError, KeyError, TypeError, AttributeError)
+# another shape. OSErrors are no damage, but for a missing file (Orbax says NotADirectoryError of a
+# missing folder): a disk may do better next time.
+_MISSING = (FileNotFoundError, NotADirectoryError)
+_DAMAGE = (*_MISSING, ValueError, KeyError, TypeError, AttributeError)
+ITEMS = ("variables", "opt_state", "averages")  # of arrays, of which a checkpoint has some
 TRIES = 3  # of a look at a folder in which another process removes checkpoints
 
 
@@ -115,12 +118,10 @@ class Checkpoints:
             # for the whole process: runs that save at the same time would take each other's folders
             # for their own.
             async_options=ocp.AsyncOptions(create_directories_asynchronously=False),
-            # A run's checkpoints are the business of one process; Orbax would wait for all of them.
-            multiprocessing_options=ocp.options.MultiprocessingOptions(
-                primary_host=jax.process_index(), active_processes={jax.process_index()}
-            ),
+            multiprocessing_options=job_storage.options(),
         )
-        manager = ocp.CheckpointManager(self.directory, options=options)
+        handlers = job_storage.handlers(*ITEMS) if jax.process_count() > 1 else None
+        manager = ocp.CheckpointManager(self.directory, options=options, handler_registry=handlers)
         if has_commit_files and not self._read_only:
             self._remove_partial(complete=manager.all_steps())
         return manager
@@ -140,7 +141,7 @@ class Checkpoints:
         for _ in range(TRIES - 1):
             try:
                 return self._listed()
-            except FileNotFoundError:  # one was removed between Orbax's listing and its look at it
+            except _MISSING:  # one was removed between Orbax's listing and its look at it
                 self.__dict__.pop("_manager", None)
         return self._listed()
 
@@ -154,7 +155,7 @@ class Checkpoints:
         """
         digests = {name: digest(tree) for name, tree in arrays.items()}
         digests["progress"] = _digest_json(progress)
-        saved = {name: ocp.args.StandardSave(tree) for name, tree in arrays.items()}
+        saved: dict[str, Any] = {name: _to_save(tree) for name, tree in arrays.items()}
         structures = {name: structure(tree) for name, tree in arrays.items()}
         content = {"progress": progress, "digests": digests, "structures": structures}
         saved["progress"] = ocp.args.JsonSave(content)
@@ -254,6 +255,12 @@ class Checkpoints:
                 (self.directory / str(step)).rename(aside)
         self._damaged = []
         self._manager.reload()
+
+
+def _to_save(tree) -> ocp.args.CheckpointArgs:
+    if jax.process_count() > 1:
+        return ocp.args.PyTreeSave(job_storage.storable(tree))
+    return ocp.args.StandardSave(tree)
 
 
 def _as_host(leaf) -> np.ndarray:

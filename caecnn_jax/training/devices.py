@@ -16,6 +16,7 @@ from absl import logging
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from caecnn_jax import errors
+from caecnn_jax.part import WHOLE, Part
 
 HEARTBEAT_SECONDS = 60  # a process not heard of for so long is lost
 PATIENCE_SECONDS = 10  # before it is said for whom a process waits
@@ -147,8 +148,13 @@ def is_writer() -> bool:
 class Lanes(NamedTuple):
     """The devices as they are dealt out to the runs."""
 
-    meshes: tuple[Mesh, ...]  # axis "data": each trains one run at a time
+    meshes: tuple[Mesh, ...]  # of this process, axis "data": each trains one run at a time
     shared: bool  # one mesh, over the devices of a job's processes, which then go in step
+
+    @property
+    def part(self) -> Part:
+        """Which of the runs this process trains: those of a job share them, unless in step."""
+        return WHOLE if self.shared else Part(jax.process_index(), jax.process_count())
 
     def writes_runs(self) -> bool:
         """Whether this process writes what its runs leave: of those in step, one does."""
@@ -158,24 +164,20 @@ class Lanes(NamedTuple):
 def lanes(devices_per_run: int) -> Lanes:
     """Deals the devices out, `devices_per_run` (0: one) to a run.
 
-    The processes of a job train one run after another on all of its devices. Raises UserError for a
-    number that does not divide the devices.
+    A run has devices of one process, or all of the job's. Raises UserError for any other number.
     """
-    everywhere = jax.devices()
-    if jax.process_count() > 1:
-        if devices_per_run not in (0, len(everywhere)):
-            raise errors.UserError(
-                f"config.devices_per_run={devices_per_run}: the processes of a job train each run "
-                f"on all of its devices: must be 0 or {len(everywhere)}"
-            )
-        return Lanes((_mesh(everywhere),), shared=True)
+    here, everywhere = jax.local_devices(), jax.devices()
     size = devices_per_run or 1
-    if len(everywhere) % size:
+    if size == len(everywhere) > len(here):
+        return Lanes((_mesh(everywhere),), shared=True)
+    if len(here) % size:
+        of_a_job = f" of a process, or be the job's {len(everywhere)}" if here != everywhere else ""
         raise errors.UserError(
-            f"config.devices_per_run={devices_per_run}: must divide the {len(everywhere)} device(s)"
+            f"config.devices_per_run={devices_per_run}: must divide the {len(here)} device(s)"
+            f"{of_a_job}"
         )
-    starts = range(0, len(everywhere), size)
-    return Lanes(tuple(_mesh(everywhere[start : start + size]) for start in starts), shared=False)
+    starts = range(0, len(here), size)
+    return Lanes(tuple(_mesh(here[start : start + size]) for start in starts), shared=False)
 
 
 def _mesh(devices) -> Mesh:

@@ -51,6 +51,7 @@ class Progress:
         self._title, self._on_epoch = title and f"{title} ", on_epoch
         self._lock = threading.Lock()
         self._shown = time.monotonic()  # when a line was last shown
+        self._missing: list[str] = []  # the runs whose end was last said to be missing
 
     def write_history(self) -> None:
         """Writes history.jsonl anew, run by run, with what other commands' runs have come to."""
@@ -63,17 +64,22 @@ class Progress:
     def _in_turn(self) -> Iterator[None]:
         """Looks at what other commands have saved, none of which writes while the context lasts."""
         with claims.in_turn(self._folder) if self._others else contextlib.nullcontext():
-            for journal in self._others:
-                journal.look()
+            self._look()
             yield
 
+    def _look(self) -> None:
+        for journal in self._others:
+            journal.look()
+
     def all_have_ended(self) -> bool:
-        """Whether every run has come to its end; if not, says which other commands are to train.
+        """Whether every run has come to its end; if not, says once which are others' to train.
 
         Call once the own ones have.
         """
         if not self._others:
             return True
+        if not self._writes:
+            self._look()
         self.write_history()
         missing = [
             journal.split.name
@@ -81,12 +87,13 @@ class Progress:
             if not has_ended(journal, self._config)
             or (journal in self._others and not journal.is_complete())
         ]
-        if missing:
+        if missing and missing != self._missing:
             logging.info(
-                "This part has ended, but not yet %s: the part that ends last writes what all "
-                "came to.",
+                "The runs of this part have ended, but not yet %s; what all came to is written at "
+                "the end of the last.",
                 ", ".join(missing),
             )
+        self._missing = missing
         return not missing
 
     def log(self, record: Mapping[str, Any]) -> None:

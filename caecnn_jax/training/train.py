@@ -2,13 +2,15 @@
 
 A command's runs, the folds of the cross-validation and the test run, are dealt out to the devices:
 on one device they train one after another, on several at the same time, each with its own journal
-and its own end. The folders of a study share the devices likewise, see `training.parts`.
+and its own end; so are they to the processes of a job. The folders of a study share the devices
+likewise, see `training.parts`.
 """
 
 import concurrent.futures
 import contextlib
 import contextvars
 import queue
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -32,6 +34,7 @@ from caecnn_jax.training import devices, early_stopping, epochs, signals, steps,
 from caecnn_jax.training.progress import Progress, has_ended
 
 should_stop = early_stopping.should_stop
+SECONDS_BETWEEN_LOOKS = 5.0  # at what the job's other processes have saved
 
 
 def train_and_evaluate(
@@ -116,10 +119,13 @@ def train_runs(
 ) -> schema.Summary | None:
     """Trains every run to its end and writes what they came to; returns the metrics.
 
-    Of a `part` of the runs, the one that ends last does so, the others return None. Of several
-    folders that train in one command each has a `title` and is told of each epoch.
+    Of a `part` of the runs, the one that ends last does so, the others return None; the processes
+    of a job wait for each other's. Of several folders that train in one command each has a `title`
+    and is told of each epoch.
     """
     lanes, request = shared.lanes, shared.request
+    is_job = part.is_whole and not lanes.part.is_whole
+    part = lanes.part if is_job else part
     kept, splits = sampling.splits(config, data.labels, data.num_train, data.class_names)
     config = with_epochs(config, splits)
     for sentence in config_lib.warnings(config):
@@ -163,6 +169,8 @@ def train_runs(
                 journal.close()
 
         deal_out(own, shared, train_one)
+        if is_job:
+            wait_for_others(progress, request)
     if not progress.all_have_ended():
         return None
     return _write_end(folder, described, journals, config.selection_metric)
@@ -255,6 +263,19 @@ def deal_out(
     failures.sort(key=lambda error: isinstance(error, errors.Interrupted))
     if failures:
         raise failures[0]
+
+
+def wait_for_others(progress: Progress, request: signals.StopRequest) -> None:
+    """Waits until the runs of the job's other processes have ended: a job ends as one.
+
+    Raises Interrupted when a signal comes meanwhile.
+    """
+    while not progress.all_have_ended():
+        if request.is_made():
+            assert request.signum is not None  # the request is made
+            raise errors.Interrupted(request.signum)
+        time.sleep(SECONDS_BETWEEN_LOOKS)
+    devices.wait_for_all("every run has ended")
 
 
 def _write_about(

@@ -251,13 +251,14 @@ def test_a_checkpoint_that_another_process_removes_is_gone(copy):
         reader.restore(2, arrays(0))
 
 
-def test_a_listing_is_tried_again_where_a_checkpoint_vanishes(copy, monkeypatch):
+@pytest.mark.parametrize("error", [FileNotFoundError, NotADirectoryError])
+def test_a_listing_is_tried_again_where_a_checkpoint_vanishes(copy, monkeypatch, error):
     whole, calls = ocp.CheckpointManager.all_steps, []
 
     def all_steps(self, *args, **kwargs):
         calls.append(1)
         if len(calls) == 1:
-            raise FileNotFoundError(errno.ENOENT, "No such file", str(copy / "1"))
+            raise error(str(copy / "1"))
         return whole(self, *args, **kwargs)
 
     monkeypatch.setattr(ocp.CheckpointManager, "all_steps", all_steps)

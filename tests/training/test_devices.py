@@ -20,7 +20,7 @@ def test_one_device_trains_one_run_at_a_time():
     lanes = devices.lanes(0)
     assert lanes == devices.lanes(1)
     assert [mesh.size for mesh in lanes.meshes] == [1] and not lanes.shared
-    assert lanes.writes_runs()
+    assert lanes.part.is_whole and lanes.writes_runs()
     with pytest.raises(errors.UserError, match="devices_per_run=2: must divide the 1 device"):
         devices.lanes(2)
 
@@ -56,15 +56,22 @@ def test_a_number_of_devices_that_does_not_divide_is_refused(machine, devices_pe
         devices.lanes(devices_per_run)
 
 
+@pytest.mark.parametrize(("process", "runs"), [(0, [0, 2, 4]), (1, [1, 3])])
+def test_each_process_of_a_job_has_runs_of_its_own(machine, process, runs):
+    machine(4, processes=2, process=process)
+    lanes = devices.lanes(2)
+    assert [mesh.size for mesh in lanes.meshes] == [2, 2] and not lanes.shared
+    assert [*lanes.part.of(range(5))] == runs and lanes.writes_runs()
+
+
 @pytest.mark.parametrize("process", [0, 1])
 def test_on_all_devices_of_a_job_its_processes_train_in_step(machine, process):
     machine(4, processes=2, process=process)
-    for devices_per_run in (0, 8):
-        lanes = devices.lanes(devices_per_run)
-        assert [mesh.size for mesh in lanes.meshes] == [8] and lanes.shared
-        assert lanes.writes_runs() == (process == 0)
-    with pytest.raises(errors.UserError, match=r"devices_per_run=4: .* must be 0 or 8"):
-        devices.lanes(4)
+    lanes = devices.lanes(8)
+    assert [mesh.size for mesh in lanes.meshes] == [8] and lanes.shared
+    assert lanes.part.is_whole and lanes.writes_runs() == (process == 0)
+    with pytest.raises(errors.UserError, match=r"divide the 4 device.*, or be the job's 8"):
+        devices.lanes(3)
 
 
 @pytest.fixture(scope="module")

@@ -60,7 +60,7 @@ def test_parts_of_the_runs_come_to_what_one_command_does(
     monkeypatch.setattr(journal.Journal, "is_complete", lambda self: len(self.records) == 2)
     with caplog.at_level("INFO", logger="absl"):
         assert train.train_and_evaluate(config, folder, tiny_data, last) is None
-    assert "This part has ended, but not yet test" in caplog.text
+    assert "of this part have ended, but not yet test;" in caplog.text
     assert not (folder / "metrics.json").exists()
     lines = (folder / "history.jsonl").read_text().splitlines()
     assert [json.loads(line)["run"] for line in lines] == ["fold_1", "fold_1", "fold_2", "fold_2"]
