@@ -39,4 +39,5 @@ def get_config(arg=None):
         lr_schedule="cosine",
         lr_ramp_epochs=1,
         num_epoch=20,
+        cv_early_stopping=False,  # a rate that falls to 0 pays in the last epochs
     )

@@ -46,7 +46,6 @@ def get_config(arg=None):
     # up to where the validation accuracy in the report no longer rises.
     config.num_folds = 5  # a class needs as many images
     config.num_epoch = 200
-    config.cv_early_stopping = False  # a rate that falls to 0 pays in the last epochs
     config.image_budget = 540_000
     config.save_img_per_epoch = 10
     if default.is_quick(arg):
