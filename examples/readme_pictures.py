@@ -1,16 +1,19 @@
 r"""Draws the README's pictures of a trained run: docs/f1.png, learning_curves.png and others.
 
 Run:     python examples/readme_pictures.py --workdir runs/mixed [--output docs]
-Needs:   a finished run, and the CIFAR-10 that it was trained on
+         python examples/readme_pictures.py --workdir runs/fashion --together docs/own-images.png
+Needs:   a finished run, and the images that it was trained on
 
 It also shows how a run is used from Python: `predict.load`, `classify` and `reconstruct`.
 """
 
 import argparse
+import io
 import pathlib
 import sys
 
 import numpy as np
+from PIL import Image
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
@@ -56,16 +59,42 @@ def pictures(folder: pathlib.Path, fold: str | None) -> dict[str, bytes]:
     return files
 
 
+def together(files: dict[str, bytes], width: int = 1400) -> bytes:
+    """PNG of reconstructions, `width` pixels wide, over confusion matrix and learning curves."""
+    above, *below = (
+        Image.open(io.BytesIO(files[name])).convert("RGB")
+        for name in ("reconstructions", "confusion_matrix", "learning_curves")
+    )
+    above = above.resize((width, above.height * width // above.width), Image.Resampling.LANCZOS)
+    height = min(picture.height * width // (2 * picture.width) for picture in below)
+    page = Image.new("RGB", (width, above.height + height), "white")
+    page.paste(above)
+    for index, picture in enumerate(below):
+        scaled = picture.resize(
+            (picture.width * height // picture.height, height), Image.Resampling.LANCZOS
+        )
+        page.paste(scaled, (index * width // 2 + (width // 2 - scaled.width) // 2, above.height))
+    buffer = io.BytesIO()
+    page.save(buffer, "PNG", optimize=True)
+    return buffer.getvalue()
+
+
 def main() -> None:
     """Writes the files."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--workdir", required=True, help="the run's folder")
     parser.add_argument("--fold", help="of curves and reconstructions; default: the test run")
     parser.add_argument("--output", default=ROOT / "docs", help="the pictures' folder")
+    parser.add_argument("--together", help="a file: three of the pictures in one, and no others")
     args = parser.parse_args()
+    files = pictures(workdir.resolve(args.workdir), args.fold)
+    if args.together:
+        workdir.write_bytes(workdir.resolve(args.together), together(files))
+        print(f"written to {args.together}")
+        return
     output = workdir.resolve(args.output)
     output.mkdir(parents=True, exist_ok=True)
-    for name, png in pictures(workdir.resolve(args.workdir), args.fold).items():
+    for name, png in files.items():
         workdir.write_bytes(output / f"{name}.png", png)
         print(f"written to {output / name}.png")
 
