@@ -25,8 +25,9 @@ VARIANTS: dict[str, dict[str, Any]] = {
 }
 # Images that change less are learnt sooner, and by heart.
 LESS_CHANGED: dict[str, dict[str, Any]] = {
-    "shifts_of_2": {"aug.max_shift": 2, "aug.hole_probability": 0.0},
+    "shifts_of_2.no_holes": {"aug.max_shift": 2, "aug.hole_probability": 0.0},
     "no_holes": {"aug.hole_probability": 0.0},
+    "shifts_of_3": {"aug.max_shift": 3},
 }
 for change, fields in LESS_CHANGED.items():
     VARIANTS[f"26_64_96_128-.{change}"] = {**VARIANTS["26_64_96_128-"], **fields}
