@@ -4,9 +4,10 @@ Run:     python main.py --mode study --config studies/own_images.py --workdir ru
 Others:  --config studies/own_images.py:DATASET, what config.dataset takes
 Cost:    a quarter to half an hour a run on one slow CPU core; --dry_run tells.
 
-Held-out training images judge, a tenth of them; every variant visits as many images. CIFAR-10 is
-cut to 500 images a class, as few as one's own often are. A variant is named by the channels of its
-blocks, a dash where the image is not halved; six of the second block's input are the code's.
+Held-out training images judge, a tenth of them; every variant visits as many images, by best.py's
+augmentation unless it says otherwise. CIFAR-10 is cut to 500 images a class, as few as one's own
+often are. A variant is named by the channels of its blocks, a dash where the image is not halved;
+six of the second block's input are the code's.
 """
 
 from typing import Any
@@ -37,6 +38,7 @@ def get_study(arg=None):
     """Returns the study; `arg` may be another data set than CIFAR-10."""
     base = own_images.get_config()
     base.dataset = arg or "cifar10"
+    base.aug, base.image_budget = best.get_config().aug, 540_000
     if base.dataset == "cifar10":
         base.train_data_regulation = {"all": 500}
     base.num_folds, base.run_folds, base.do_test = 10, 1, False
