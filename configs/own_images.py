@@ -31,7 +31,9 @@ def get_config(arg=None):
     config.train_data_expansion = {"all": "largest"}
 
     # Augmentation: set flip_probability to 0 where left and right matter (text, digits), and
-    # max_angle to 180 where there is no upright (micrographs, aerial photographs).
+    # max_angle to 180 where there is no upright (micrographs, aerial photographs). Of tens of
+    # thousands of images, seen a few times each, more is learnt with max_shift 2 and
+    # hole_probability 0; of few images less (docs/results.md).
     config.aug.flip_probability = 0.5
     config.aug.max_angle = 0.0
     config.aug.max_shift = 4
