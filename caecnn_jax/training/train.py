@@ -169,9 +169,9 @@ def train_runs(
                 journal.close()
 
         deal_out(own, shared, train_one)
-        if is_job:
-            wait_for_others(progress, request)
-    if not progress.all_have_ended():
+    if is_job:
+        wait_for_others(progress, request)
+    elif not progress.all_have_ended():
         return None
     return _write_end(folder, described, journals, config.selection_metric)
 
