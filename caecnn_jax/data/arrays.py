@@ -41,6 +41,10 @@ def _listing(
     if len(shapes) > 1:
         raise DataError(f"{path}: its parts have images of different shapes: {sorted(shapes)}")
     images, values = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
+    if 0 in images.shape[1:]:
+        raise DataError(f"{path}: its images have no pixels: {list(images.shape)}")
+    if images.shape[3] > 1 and all(map(pixels.is_grey, images)):  # as a folder of such images is
+        images = images[..., :1].copy()
     if class_names is None:
         class_names = sorted({str(value) for value in values.tolist()}, key=natural_key)
         numbers = {name: number for number, name in enumerate(class_names)}
@@ -80,7 +84,7 @@ def open_npz(path: pathlib.Path) -> listing.Listing:
                 )
                 for images, labels in layout
             ]
-    except (OSError, ValueError, EOFError, LookupError, zlib.error, zipfile.BadZipFile) as error:
+    except pixels.NPZ_DAMAGE as error:
         raise DataError(f"{path}: cannot be read as arrays without pickles ({error})") from error
     for (images, labels), (name, _) in zip(parts, layout, strict=True):
         if len(images) != len(labels):

@@ -11,14 +11,13 @@ import json
 import os
 import pathlib
 import uuid
-import zipfile
 from collections.abc import Callable
 from typing import BinaryIO
 
 import numpy as np
 from absl import logging
 
-from caecnn_jax.data.pixels import Form, Pixels
+from caecnn_jax.data.pixels import NPZ_DAMAGE, Form, Pixels
 
 NO_PLACE = "No folder for the cache of decoded images; every start will decode them again"
 FORMAT = 1  # raised whenever the same files would be read as other pixels
@@ -57,7 +56,7 @@ def load(key: str) -> Pixels | None:
         if about["sha256"] != _sha256(images):
             raise ValueError("its digest differs")
         return Pixels(images, kept, tuple(about["notes"]))
-    except (OSError, ValueError, LookupError, EOFError, zipfile.BadZipFile) as error:
+    except NPZ_DAMAGE as error:
         logging.warning("Reading the images again, for their cache %s is damaged: %s", path, error)
         return None
 

@@ -82,14 +82,15 @@ def open_100(grain: str, data_source: str, data_dir: str | None) -> listing.List
     def read(order: np.ndarray, form: pixels.Form) -> pixels.Pixels:
         return pixels.from_array(images, order, form, name)
 
-    status = archive.stat()
+    files = sorted(archive.iterdir()) if archive.is_dir() else [archive]
+    marks = [[str(file), file.stat().st_size, file.stat().st_mtime_ns] for file in files]
     return listing.of_labels(
         name,
         class_names,
         labels,
         cifar.PARTS_100["train"],
         read,
-        [name, str(archive.resolve()), status.st_size, status.st_mtime_ns],
+        [name, *marks],
         shape=(32, 32, 3),
     )
 

@@ -137,7 +137,8 @@ class Source:
             read = cache.load(key)
             if read is None:
                 read = found.read(order, form)
-                cache.save(key, read)
+                if read.is_lasting:
+                    cache.save(key, read)
         labels = labels[read.kept]
         num_train = int(np.searchsorted(read.kept, self.num_train))
         digest = found.digest if is_whole and found.digest else None
@@ -279,8 +280,12 @@ def _advice(config: ml_collections.ConfigDict, data: Dataset) -> list[str]:
     shared = f"  {_shared_in_words(pixels.shared(data.images, data.num_train), data)}"
     training = own_images.get_config()
     training.update(fields)
+    if (least := min(counts(data)[0])) < training.num_folds:
+        fields |= {"num_folds": least} if least > 1 else {"do_cv": False}
+        training.update(fields)
     try:
         config_lib.validate(training)
+        requirements.check(training, data.class_names, *counts(data))
     except config_lib.ConfigError as error:
         return [shared, f"configs/own_images.py cannot train on them so: {error}"]
     words = ["python main.py --config configs/own_images.py"]

@@ -66,9 +66,16 @@ def _parts(
     named = [(SPLIT_NAMES[path.name.lower()], path) for path in folders if _names_split(path)]
     trains = [path for split, path in named if split == TRAIN]
     if any(_holds_folders(path) for path in trains):
+        beside = [path for path in folders if not _names_split(path)]
+        if len(named) == len(trains) and (full := [path for path in beside if walk(path).paths]):
+            names = ", ".join(path.name for path in full[:5])
+            raise DataError(
+                f"{folder}: is {trains[0].name} the training part, or a class as {names} may be? "
+                "Move them into it, add a test folder, or rename it"
+            )
         _pass_over_files(inside, passed_over)
         passed_over += ignored
-        passed_over[BESIDE] += len(folders) - len(named)
+        passed_over[BESIDE] += len(beside)
         return [(TEST if split == TEST else TRAIN, path) for split, path in named]
     if any(split != TRAIN for split, _ in named) or (trains and len(folders) == 1):
         names = ", ".join(path.name for _, path in named)
@@ -111,7 +118,7 @@ def _classes(root: pathlib.Path, part: str, passed_over: collections.Counter[str
 
 def _as_text(name: str) -> str:
     """A name that compares equal however a system composes umlauts, and can be printed."""
-    return unicodedata.normalize("NFC", os.fsencode(name).decode("utf-8", "replace"))
+    return unicodedata.normalize("NFC", os.fsencode(name).decode("utf-8", "backslashreplace"))
 
 
 def open_csv(path: pathlib.Path) -> listing.Listing:
@@ -129,9 +136,8 @@ def open_csv(path: pathlib.Path) -> listing.Listing:
             items = [_item(path, rows.line_num, row, columns) for row in rows]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise DataError(f"{path}: cannot be read as CSV in UTF-8 ({error})") from error
-    twice = [
-        file for file, count in collections.Counter(i.path for i in items).items() if count > 1
-    ]
+    places = collections.Counter(os.path.normpath(item.path) for item in items)
+    twice = [place for place, count in places.items() if count > 1]
     if twice:
         raise DataError(f"{path}: lists {twice[0]} more than once: an image has one class")
     items.sort(key=lambda item: item.part == TEST)  # stable: else as in the file

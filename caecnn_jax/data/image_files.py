@@ -59,6 +59,10 @@ class ImageError(errors.UserError):
     """A file that cannot be read as an image, or nothing to read at all."""
 
 
+class UnreachableError(ImageError):
+    """A file that could not be read now, and may be another time: its content is not to blame."""
+
+
 class Picture(NamedTuple):
     """An image file as the networks take it."""
 
@@ -155,7 +159,9 @@ def decode(
     except Image.DecompressionBombError as error:
         raise ImageError(f"{name}: {_too_large(str(error))}") from error
     except _DAMAGE as error:
-        raise ImageError(f"{name}: {str(error) or type(error).__name__}") from error
+        is_content = not isinstance(error, MemoryError) and getattr(error, "errno", None) is None
+        kind = ImageError if is_content else UnreachableError
+        raise kind(f"{name}: {str(error) or type(error).__name__}") from error
     if orientation in _ON_THEIR_SIDE:
         width, height = height, width
     return Picture(pathlib.Path(name), pixels, width, height)
@@ -167,7 +173,9 @@ def _read(path: pathlib.Path, size: int, fit: str, channels: int) -> Picture:
             raise ImageError(f"{path}: there is no such file")
         with path.open("rb") as file:
             return decode(file, path, size, fit=fit, channels=channels)
-    except (OSError, ValueError) as error:  # a name too long, or with a null character
+    except OSError as error:
+        raise UnreachableError(f"{path}: {error}") from error
+    except ValueError as error:  # a name with a null character
         raise ImageError(f"{path}: {error}") from error
 
 
@@ -222,6 +230,8 @@ def to_rgb(image: Image.Image) -> Image.Image:
     """The image in mode RGB, whatever its mode; transparent pixels over white."""
     if image.mode == "F":
         raise ValueError("its pixels are fractions, whose range is unknown: save it with 8 bits")
+    if image.mode == "I" and image.format == "TIFF":
+        raise ValueError("its pixels have 32 bits, whose range is unknown: save it with 8 or 16")
     if image.mode.startswith("I"):  # 16-bit grey, which Pillow would clip instead of scale
         levels = np.asarray(image).astype(np.float64)
         clear = image.info.get("transparency")  # a level of grey

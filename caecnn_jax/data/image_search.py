@@ -5,6 +5,7 @@ import glob
 import os
 import pathlib
 import re
+import unicodedata
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -32,9 +33,19 @@ class Found(NamedTuple):
 
 
 def natural_key(name: str) -> tuple:
-    """Sorts names as people do: 2 before 10, upper and lower case together."""
-    parts = re.split(r"(\d+)", name.casefold())
-    return tuple(int(part) if index % 2 else part for index, part in enumerate(parts)), name
+    """Sorts names as people do: 2 before 10, upper and lower case together.
+
+    However a file system composes umlauts, for the order decides the data's digest.
+    """
+    composed = unicodedata.normalize("NFC", name)
+    parts = re.split(r"(\d+)", composed.casefold())
+    ordered = tuple(_number(part) if index % 2 else part for index, part in enumerate(parts))
+    return ordered, composed, name
+
+
+def _number(digits: str) -> tuple[int, int]:
+    """Sorts digits as their number; Python makes none of more than 4,300 of them."""
+    return max(0, len(digits.lstrip("0")) - 4000), int(digits[:4000])
 
 
 def walk(folder: pathlib.Path) -> Found:

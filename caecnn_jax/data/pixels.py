@@ -4,6 +4,9 @@ import collections
 import hashlib
 import json
 import os
+import struct
+import zipfile
+import zlib
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
@@ -24,12 +27,29 @@ class Form(NamedTuple):
     channels: int  # 1 grey, 3 RGB, 0: grey if every image is, else RGB
 
 
+# What reading a .npz raises that is cut short, altered, encrypted or full of pickles.
+NPZ_DAMAGE = (
+    OSError,
+    ValueError,
+    TypeError,
+    AttributeError,
+    LookupError,
+    EOFError,
+    MemoryError,
+    RuntimeError,
+    struct.error,
+    zlib.error,
+    zipfile.BadZipFile,
+)
+
+
 class Pixels(NamedTuple):
     """What became of N images."""
 
     images: np.ndarray  # uint8 [M, size, size, channels], those that can be read
     kept: np.ndarray  # int64 [M], which of the N these are, rising
     notes: tuple[str, ...]  # sizes seen, and what was left out and why
+    is_lasting: bool = True  # False where a file could not be reached, as it may be next time
 
 
 def collect(
@@ -49,27 +69,29 @@ def collect(
     readable = np.zeros(count, bool)
     sizes: collections.Counter[tuple[int, int]] = collections.Counter()
     unreadable: list[str] = []
-    is_grey = form.channels == 0
+    all_grey, is_lasting = form.channels == 0, True
     with progress.shown(f"Reading {what}", count, "images") as update:
         for index, result in results:
             update(1)
             if isinstance(result, image_files.ImageError):
                 unreadable.append(str(result))
+                is_lasting = is_lasting and not isinstance(result, image_files.UnreachableError)
                 _check_unreadable(unreadable, count, what)
                 continue
             images[index], readable[index] = result.pixels, True
             sizes[result.width, result.height] += 1
-            is_grey = is_grey and _is_grey(images[index])
-    if is_grey:
+            all_grey = all_grey and is_grey(images[index])
+    if all_grey:
         images = images[..., :1].copy()
     kept = np.flatnonzero(readable)
     notes: tuple[str, ...] = (_sizes_in_words(sizes),)
     if unreadable:
         notes += (f"{len(unreadable)} cannot be read and are left out: {_first(unreadable)}",)
-    return Pixels(images if len(kept) == count else images[kept], kept, notes)
+    return Pixels(images if len(kept) == count else images[kept], kept, notes, is_lasting)
 
 
-def _is_grey(pixels: np.ndarray) -> bool:
+def is_grey(pixels: np.ndarray) -> bool:
+    """Whether the channels of uint8 [..., channels] are the same everywhere."""
     return bool((pixels == pixels[..., :1]).all())
 
 

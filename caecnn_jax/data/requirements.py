@@ -46,7 +46,8 @@ def _check_regulation(config: ml_collections.ConfigDict, sizes: Mapping[str, int
     regulation, least = config.train_data_regulation, sampling.least_images(config)
     for name, count in regulation.items():
         field = f"config.train_data_regulation.{name}={count}"
-        concerned = set(sizes) - set(regulation) if name == "all" else {name}
+        # A class of the name "all" follows it too.
+        concerned = set(sizes) - (set(regulation) - {"all"}) if name == "all" else {name}
         smallest = min(concerned, key=lambda one: (sizes[one], one), default=None)
         if smallest and count > sizes[smallest]:
             raise config_lib.ConfigError(

@@ -98,12 +98,17 @@ def row(
 
 
 def as_csv(rows: Sequence[dict[str, Any]]) -> bytes:
-    """The rows as CSV in UTF-8, a column for each class's probability, a header if any row."""
-    flat = [
-        {name: value for name, value in row.items() if name != "probabilities"}
-        | row.get("probabilities", {})
-        for row in rows
-    ]
+    """The rows as CSV in UTF-8, a column for each class's probability, a header if any row.
+
+    A class with the name of another column has "probability" before it.
+    """
+    flat = []
+    for row in rows:
+        fields = {name: value for name, value in row.items() if name != "probabilities"}
+        by_class = row.get("probabilities", {})
+        flat.append(
+            fields | {f"probability {c}" if c in fields else c: p for c, p in by_class.items()}
+        )
     text = io.StringIO()
     writer = csv.DictWriter(text, flat[0] if flat else ["file"])
     writer.writeheader()

@@ -64,6 +64,14 @@ def test_arrays_of_another_size_are_resized_as_image_files_are(tmp_path):
     assert all_of(found, pixels.Form(12, "pad", 1)).shape == (2, 12, 12, 1)
 
 
+def test_rgb_arrays_that_are_all_grey_have_one_channel_as_files_have(tmp_path):
+    grey = np.repeat(images(4, 8, 8, 1), 3, axis=3)
+    np.savez(tmp_path / "a.npz", x_train=grey, y_train=np.array([0, 1, 0, 1]))
+    found = arrays.open_npz(tmp_path / "a.npz")
+    np.testing.assert_array_equal(all_of(found), grey[..., :1])
+    np.testing.assert_array_equal(all_of(found, pixels.Form(8, "crop", 3)), grey)
+
+
 GOOD = {"x_train": images(2), "y_train": np.array([0, 1])}
 
 
@@ -77,6 +85,7 @@ GOOD = {"x_train": images(2), "y_train": np.array([0, 1])}
         ({"y_train": np.array([0, 1, 1])}, "x_train has 2 images and 3 labels"),
         ({"y_train": np.array([0, {}], object)}, "without pickles"),
         ({"x_test": images(1)}, "lacks y_test"),
+        ({"x_train": np.zeros((2, 0, 5), np.uint8)}, "its images have no pixels"),
         ({"x_test": images(1, 9, 9), "y_test": np.array([0])}, "different shapes"),
     ],
 )

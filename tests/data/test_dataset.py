@@ -1,10 +1,13 @@
 """Tests of caecnn_jax.data.dataset: from config.dataset to images, the table and the command."""
 
+import contextlib
 import os
+import pathlib
 import shlex
 import shutil
 import subprocess
 import sys
+import unicodedata
 
 import cifar_files
 import image_folders
@@ -244,6 +247,59 @@ def test_a_damaged_cache_is_read_anew_with_a_warning(tmp_path, damage, caplog):
     assert [file.name for file in path.parent.iterdir()] == [path.name]  # nothing is left aside
 
 
+def test_what_could_not_be_reached_is_not_cached_as_missing(tmp_path, monkeypatch):
+    folder = image_folders.plain(tmp_path / "data", each=8)
+    opened = pathlib.Path.open
+
+    def closed(path, *args, **named):
+        if path.name == "3.png" and path.parent.name == "cat":
+            raise PermissionError(13, "Permission denied", str(path))
+        return opened(path, *args, **named)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(pathlib.Path, "open", closed)
+        assert len(dataset.load(config_of(folder)).labels) == 15
+    assert len(dataset.load(config_of(folder)).labels) == 16
+    (folder / "cat" / "3.png").write_bytes(b"broken for good")
+    assert len(dataset.load(config_of(folder)).labels) == 15
+    monkeypatch.setattr(image_files, "read_each", None)
+    assert len(dataset.load(config_of(folder)).labels) == 15  # from the cache
+
+
+def test_bits_that_flip_in_a_cache_or_a_npz_never_escape_as_another_error(tmp_path, caplog):
+    folder = image_folders.plain(tmp_path / "data", each=2)
+    expected = dataset.load(config_of(folder))
+    (path,) = (tmp_path / "xdg").rglob("*.npz")
+    whole = path.read_bytes()
+    central = whole.index(b"PK\x01\x02")  # the directory: method, version, flags, sizes, names
+    own = tmp_path / "own.npz"
+    arrays = {"x_train": expected.images, "y_train": expected.labels}
+    np.savez(own, **arrays, x_test=expected.images, y_test=expected.labels)
+    good = own.read_bytes()
+    for place in range(60):
+        for bit in (1, 64):
+            altered = bytearray(whole)
+            altered[central + place] ^= bit
+            path.write_bytes(altered)
+            assert_same(dataset.load(config_of(folder)), expected)
+            altered = bytearray(good)
+            altered[good.index(b"PK\x01\x02") + place] ^= bit
+            own.write_bytes(altered)
+            with contextlib.suppress(DataError):
+                dataset.load(config_of(own))
+
+
+def test_the_digest_is_the_same_however_names_are_composed(tmp_path):
+    digests = set()
+    for form in ("NFC", "NFD"):
+        names = [unicodedata.normalize(form, name) for name in ("énot", "fox", "ab")]
+        image_folders.plain(tmp_path / form, classes=names)
+        for folder in (tmp_path / form).iterdir():
+            (folder / "1.png").rename(folder / unicodedata.normalize(form, "é.png"))
+        digests.add(dataset.load(config_of(tmp_path / form)).digest)
+    assert len(digests) == 1
+
+
 @pytest.mark.parametrize("how", ["a file", "refused", "no home"])
 def test_without_a_place_for_a_cache_data_are_read_with_a_warning(
     tmp_path, monkeypatch, caplog, how
@@ -323,6 +379,19 @@ def test_the_command_describes_a_folder_and_says_how_to_train(tmp_path, monkeypa
         f"python main.py --config configs/own_images.py '--config.dataset={folder}' "
         "--config.image_size=40 --config.fit=pad --workdir 'runs/my data'" in out
     )
+
+
+@pytest.mark.parametrize(
+    ("smallest", "field"), [(3, "num_folds=2"), (2, "do_cv=False"), (9, "--workdir")]
+)
+def test_the_command_that_trains_fits_small_classes(tmp_path, monkeypatch, capsys, smallest, field):
+    image_folders.plain(tmp_path / "data", each=smallest, classes=("few",))
+    image_folders.plain(tmp_path / "data", each=12, classes=("many", "more"))
+    monkeypatch.setattr(sys, "argv", ["dataset", str(tmp_path / "data")])
+    dataset.main()
+    command = capsys.readouterr().out.splitlines()[-1]
+    assert field in command and ("config.num_folds" in command or smallest != 3)
+    assert "cannot train" not in command
 
 
 def test_the_command_gives_no_command_that_would_be_refused(tmp_path, monkeypatch, capsys):

@@ -1,5 +1,6 @@
 """Tests of caecnn_jax.data.folder: folders of real files, and CSV files that list some."""
 
+import os
 import shutil
 
 import image_folders
@@ -50,6 +51,23 @@ def test_parts_are_known_by_their_names_and_validation_joins_training(tmp_path, 
 def test_classes_may_be_called_train_beside_others(tmp_path):
     image_folders.plain(tmp_path, classes=("bus", "train"))
     assert folder.open_folder(tmp_path).class_names == ("bus", "train")
+
+
+def test_a_train_folder_of_folders_beside_others_with_images_may_be_a_class(tmp_path):
+    image_folders.plain(tmp_path / "train", classes=("2024", "2025"))
+    (tmp_path / "notes").mkdir()
+    assert folder.open_folder(tmp_path).class_names == ("2024", "2025")
+    image_folders.plain(tmp_path, classes=("bus", "car"))
+    with pytest.raises(DataError, match="is train the training part, or a class as bus, car may"):
+        folder.open_folder(tmp_path)
+    image_folders.plain(tmp_path / "test", classes=("2024", "2025"))
+    assert folder.open_folder(tmp_path).passed_over == {folder.BESIDE: 3}
+
+
+def test_names_that_are_no_utf8_stay_apart(tmp_path):
+    for name in (b"caf\xe9", b"caf\xe8", b"tea"):
+        image_folders.plain(tmp_path / os.fsdecode(name), classes=("any",))
+    assert folder.open_folder(tmp_path).class_names == ("caf\\xe8", "caf\\xe9", "tea")
 
 
 def test_a_part_that_is_named_but_missing_is_an_error(tmp_path):

@@ -77,6 +77,12 @@ def test_damaged_and_huge_files_are_named(tmp_path):
             image_files.read(tmp_path / name, 32)
 
 
+def test_32_bit_levels_are_refused_for_their_range_is_unknown(tmp_path):
+    Image.fromarray(np.full((4, 4), 200, np.int32)).save(tmp_path / "a.tif")
+    with pytest.raises(image_files.ImageError, match=r"a.tif: its pixels have 32 bits"):
+        image_files.read(tmp_path / "a.tif", 4)
+
+
 def test_bytes_changed_at_random_never_escape_as_another_error(tmp_path):
     rng = np.random.default_rng(0)
     exif = Image.Exif()

@@ -79,3 +79,5 @@ def test_numbers_in_names_sort_as_numbers():
     names = ["b", "a10", "A2", "a", "10", "2", "a2b3", "a2b10", ""]
     in_order = ["", "2", "10", "a", "A2", "a2b3", "a2b10", "a10", "b"]
     assert sorted(names, key=image_search.natural_key) == in_order
+    digits = ["9" * 5000, "1" + "0" * 5000, "1" * 4300, "007", "6"]
+    assert sorted(digits, key=image_search.natural_key) == [digits[i] for i in (4, 3, 2, 0, 1)]

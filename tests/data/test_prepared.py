@@ -1,6 +1,7 @@
 """Tests of caecnn_jax.data.prepared, and of CIFAR-100, with sets that TFDS prepares on the spot."""
 
 import io
+import os
 import subprocess
 import sys
 
@@ -189,6 +190,20 @@ def test_cifar100_is_found_in_the_official_archive(tmp_path, small_100, version,
     fine = cifar_sources.open_100("fine", "archive", str(tmp_path))
     assert fine.class_names == tuple(f"fine_{k}" for k in range(10))
     np.testing.assert_array_equal(fine.labels(), np.arange(80) % 10)
+
+
+def test_an_unpacked_cifar100_that_changed_is_another_in_the_cache(tmp_path, small_100):
+    folder = tmp_path / "cifar-100-python"
+    marks = []
+    for seed in (0, 1):
+        images = np.random.default_rng(seed).integers(0, 256, (80, 32, 32, 3), np.uint8)
+        args = images, np.arange(80) % 10, np.arange(80) % 20, "python", 60
+        for name, content in cifar_files.files_100(*args).items():
+            folder.mkdir(exist_ok=True)
+            (folder / name).write_bytes(content)  # in place: the folder's own time stays
+            os.utime(folder / name, (seed, seed))
+        marks.append(cifar_sources.open_100("fine", "auto", str(tmp_path)).fingerprint)
+    assert marks[0] != marks[1]
 
 
 def test_without_cifar100_the_error_says_what_to_do(tmp_path):

@@ -62,6 +62,13 @@ def test_what_the_data_do_not_allow_is_a_config_error(changes, message):
         requirements.check(config_of(**changes), NAMES, TRAIN, TEST)
 
 
+def test_a_class_may_be_called_all_and_is_checked_as_the_others_are():
+    config = config_of(train_data_regulation={"all": 9})
+    requirements.check(config, ("all", "bee"), (9, 20), (1, 1))
+    with pytest.raises(config_lib.ConfigError, match="all=9: class 'all' has only 8"):
+        requirements.check(config, ("all", "bee"), (8, 20), (1, 1))
+
+
 def test_a_test_run_needs_test_images():
     with pytest.raises(config_lib.ConfigError, match="do_test=True: the data have no test images"):
         requirements.check(config_of(), NAMES, TRAIN, (0, 0, 0))

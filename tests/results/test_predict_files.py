@@ -12,7 +12,7 @@ from PIL import Image
 from caecnn_jax import errors, saved_config
 from caecnn_jax.records import about
 from caecnn_jax.results import predict
-from caecnn_jax.results.predict_files import predict_files, shortened
+from caecnn_jax.results.predict_files import as_csv, predict_files, shortened
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 
@@ -97,3 +97,9 @@ def test_what_a_folder_holds_besides_is_told(cae_run, photos, caplog):
     _, skipped = predict_files(cae_run, images=[str(photos)], fold="test")
     assert skipped == 0
     assert "passed over: 1 hidden (the name begins with a dot)" in caplog.text
+
+
+def test_a_class_with_the_name_of_a_column_takes_no_columns_place():
+    row = {"file": "x.png", "top_class": "file", "probabilities": {"file": 0.6, "width": 0.4}}
+    (read,) = csv.DictReader(as_csv([row]).decode().splitlines())
+    assert read == {"file": "x.png", "top_class": "file", "probability file": "0.6", "width": "0.4"}
