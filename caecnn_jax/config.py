@@ -12,6 +12,7 @@ MAX_EPOCHS = 1_000_000
 DTYPES = ("float32", "bfloat16", "float64")
 MATMUL_PRECISIONS = ("default", "high", "highest")
 DATA_SOURCES = ("auto", "tfds", "archive", "download", "npm")
+DATASET_NAMES = ("cifar10", "cifar100", "cifar100:coarse")  # beside tfds:NAME
 FITS = ("crop", "pad", "stretch")
 IMBALANCES = ("none", "exp", "step")
 SELECTION_METRICS = ("accuracy", "balanced_accuracy", "macro_f1")
@@ -100,7 +101,7 @@ SCHEMA = {
     "seed": fields.whole(0, 2**32 - 1),
     "dtype": fields.one_of(DTYPES),
     "matmul_precision": fields.one_of(MATMUL_PRECISIONS),
-    "dataset": Free(fields.path),  # a digest decides whether these are the same images
+    "dataset": Free(fields.path),  # of paths a digest decides whether these are the same images
     "image_size": fields.whole(1, blocks.MAX_IMAGE_SIZE),
     "fit": fields.one_of(FITS),
     "channels": fields.one_of((0, 1, 3)),
@@ -290,6 +291,11 @@ def flatten(fields: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     return flat
 
 
+def is_path(dataset: str) -> bool:
+    """Whether config.dataset is a path, not the name of a data set."""
+    return dataset not in DATASET_NAMES and not dataset.startswith("tfds:")
+
+
 def differences(saved: ml_collections.ConfigDict, given: ml_collections.ConfigDict) -> list[str]:
     """What keeps a run of the config `saved` from going on under `given`, a sentence a field.
 
@@ -300,6 +306,8 @@ def differences(saved: ml_collections.ConfigDict, given: ml_collections.ConfigDi
     free = {name for name, check in schema.items() if isinstance(check, Free)}
     if saved.lr_schedule == "constant" and given.num_epoch > saved.num_epoch:
         free.add("num_epoch")
+    if not (is_path(saved.dataset) and is_path(given.dataset)):
+        free.remove("dataset")  # a name means the same images anywhere
     return [
         f"config.{name} was {old.get(name)!r} and is {new.get(name)!r}"
         for name in sorted(old.keys() | new.keys())

@@ -114,6 +114,11 @@ def get_config(arg: str | None = None) -> ml_collections.ConfigDict:
     return quick(config) if is_quick(arg) else config
 
 
+def extra(counts: dict) -> dict:
+    """A train_data_expansion whose counts the command line may change to "largest", and back."""
+    return {name: ml_collections.FieldReference(n, field_type=object) for name, n in counts.items()}
+
+
 def optimizer() -> ml_collections.ConfigDict:
     """A network's optimizer, by default the reference's Adam."""
     opt = ml_collections.ConfigDict()
@@ -143,6 +148,7 @@ def variant(arg: str | None, **changes) -> ml_collections.ConfigDict:
     """The defaults with `changes` (nested fields as dicts), cut down if `arg` is "quick"."""
     config = get_config()
     config.update(changes)
+    config.train_data_expansion = extra(config.train_data_expansion)
     return quick(config) if is_quick(arg) else config
 
 

@@ -28,7 +28,7 @@ def get_config(arg=None):
 
     # Rare classes: nothing is taken away, and the classes below the largest are drawn again.
     config.train_data_regulation = {}
-    config.train_data_expansion = {"all": "largest"}
+    config.train_data_expansion = default.extra({"all": "largest"})
 
     # Augmentation: set flip_probability to 0 where left and right matter (text, digits), and
     # max_angle to 180 where there is no upright (micrographs, aerial photographs). Of tens of

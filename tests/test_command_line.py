@@ -1,5 +1,6 @@
 """Tests of caecnn_jax.command_line: how a command ends. test_bad_input has what is refused."""
 
+import ast
 import os
 import pathlib
 import shlex
@@ -148,3 +149,19 @@ def test_no_file_takes_a_closed_streams_number(tmp_path):
     line = f"{shlex.quote(sys.executable)} -c {shlex.quote(code)} 2>&-"
     subprocess.run(["bash", "-c", line], cwd=PROJECT, check=True)
     assert (tmp_path / "f").read_text() == "x"
+
+
+@pytest.mark.parametrize(
+    ("config", "given", "expected"),
+    [("own_images", "all=50", {"all": 50}), ("mixed", "bird=largest", {"bird": "largest"})],
+)
+def test_an_expansion_may_become_a_count_or_the_largest(config, given, expected):
+    code = (
+        "import sys, main; from absl import flags; from caecnn_jax import command_line, config;"
+        "command_line.parse(sys.argv); made = flags.FLAGS.config; config.validate(made);"
+        "print(made.train_data_expansion.to_dict())"
+    )
+    fields = [f"--config=configs/{config}.py", f"--config.train_data_expansion.{given}"]
+    command = [sys.executable, "-c", code, *fields, "--workdir=unused"]
+    done = subprocess.run(command, cwd=PROJECT, capture_output=True, text=True, check=True)
+    assert ast.literal_eval(done.stdout).items() >= expected.items()

@@ -8,10 +8,9 @@ import pathlib
 import ml_collections
 from absl import logging
 
+from caecnn_jax import config as config_lib
 from caecnn_jax.data import arrays, cifar_sources, folder, image_search, listing, prepared
 from caecnn_jax.errors import DataError
-
-NAMES = ("cifar10", "cifar100", "cifar100:coarse")
 
 
 def absolute(config: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
@@ -19,20 +18,22 @@ def absolute(config: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
     config = config.copy_and_resolve_references()
     for field in ("dataset", "data_dir"):
         path = os.path.abspath(os.path.expanduser(config[field]))
-        if config[field] and (os.path.exists(path) or field == "data_dir"):
+        # A folder may have the name of a data set, which then is what is meant.
+        is_path = config_lib.is_path(config.dataset) and os.path.exists(path)
+        if config[field] and (field == "data_dir" or is_path):
             config[field] = path
     return config
 
 
 def uses_data_dir(config: ml_collections.ConfigDict) -> bool:
     """Whether config.data_dir tells where the data lie; else config.dataset is their path."""
-    return config.dataset in NAMES or config.dataset.startswith("tfds:")
+    return not config_lib.is_path(config.dataset)
 
 
 def find(config: ml_collections.ConfigDict) -> listing.Listing:
     """The listing of config.dataset; raises DataError where there are no such data."""
     name, data_dir = config.dataset, config.data_dir
-    if data_dir and name in NAMES and _holds_own_images(prepared.root(data_dir)):
+    if data_dir and name in config_lib.DATASET_NAMES and _holds_own_images(prepared.root(data_dir)):
         raise DataError(
             f"config.data_dir={data_dir!r}: is no place of {name}'s; to train on what it holds, "
             "set config.dataset to it"
@@ -61,7 +62,7 @@ def _open(name: str, data_source: str, data_dir: str | None) -> listing.Listing:
         return folder.open_csv(path)
     if is_file and path.suffix.lower() == ".npz":
         return arrays.open_npz(path)
-    near = difflib.get_close_matches(name, NAMES, n=1)
+    near = difflib.get_close_matches(name, config_lib.DATASET_NAMES, n=1)
     hint = f"did you mean {near[0]!r}?" if near else "or tfds:NAME, or cifar10 or cifar100"
     problem = "is neither .csv nor .npz" if is_file else "there is nothing at that path"
     raise DataError(

@@ -57,6 +57,8 @@ def test_paths_are_absolute_and_names_are_left(photos, monkeypatch):
     monkeypatch.chdir(photos.parent)
     config = catalogue.absolute(config_of(dataset="photos", data_dir="~/tfds"))
     assert config.dataset == str(photos)
+    (photos.parent / "cifar10").mkdir()  # as TFDS leaves it
+    assert catalogue.absolute(config_of()).dataset == "cifar10"
     assert config.data_dir.endswith("/tfds") and config.data_dir.startswith("/")
     assert catalogue.absolute(config_of(dataset="cifar10")).dataset == "cifar10"
 
