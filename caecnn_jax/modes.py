@@ -200,7 +200,10 @@ def study(
         if not launcher:  # else a dry run, of all parts
             part = part_lib.given(index, count) or part_lib.of_array(os.environ)
         runs = (part or part_lib.WHOLE).of(study.runs)
-        devices.start(base.dtype, base.matmul_precision)
+        # The whole study's folders, so that no part's page shows runs of another config.
+        training.unfinished(study.runs, folder)
+        first = study.runs[0].config  # `base` may have what no variant does
+        devices.start(first.dtype, first.matmul_precision)
         if dry_run:
             print(training.plan(study, runs, folder))
             return 0

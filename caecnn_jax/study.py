@@ -76,9 +76,9 @@ def product(*axes: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
 
     An axis is {name: changes} or {"dotted.field": values}; there each value is a variant, and each
     further field a further axis: product({"cae.loss_weight": (0.1, 1.0)}, {"cut": {...}, ...}).
-    Raises StudyError where two axes change the same field.
+    Raises StudyError where two axes change the same field, or two combinations have one name.
     """
-    return _joined(itertools.product(*map(Mapping.items, _axes(axes))))
+    return _joined(itertools.product(*_axes(axes)))
 
 
 def zip(*axes: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
@@ -86,23 +86,23 @@ def zip(*axes: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
 
     Axes as in `product`; raises StudyError also where they are not of the same length.
     """
-    axes = tuple(_axes(axes))
-    if len({len(axis) for axis in axes}) > 1:
-        lengths = ", ".join(str(len(axis)) for axis in axes)
+    lists = list(_axes(axes))
+    if len({len(axis) for axis in lists}) > 1:
+        lengths = ", ".join(str(len(axis)) for axis in lists)
         raise StudyError(f"zip of axes of {lengths} variants: give each as many")
-    return _joined(builtins.zip(*map(Mapping.items, axes), strict=True))
+    return _joined(builtins.zip(*lists, strict=True))
 
 
-def _axes(given: Sequence[Mapping[str, Any]]) -> Iterator[Variants]:
+def _axes(given: Sequence[Mapping[str, Any]]) -> Iterator[list[tuple[str, Changes]]]:
     for axis in given:
         if all(isinstance(changes, Mapping) for changes in axis.values()):
-            yield axis
+            yield list(axis.items())
             continue
         for field, values in axis.items():
             if not isinstance(values, list | tuple):
                 raise StudyError(f"{field}={values!r}: an axis needs a tuple of values")
             short = field.rpartition(".")[2]
-            yield {f"{short}={value}": {field: value} for value in values}
+            yield [(f"{short}={value}", {field: value}) for value in values]
 
 
 def _joined(combinations) -> dict[str, dict[str, Any]]:
@@ -114,6 +114,8 @@ def _joined(combinations) -> dict[str, dict[str, Any]]:
             if twice := changes.keys() & part.keys():
                 raise StudyError(f"variant {name!r}: two axes change {', '.join(sorted(twice))}")
             changes |= part
+        if name in variants:
+            raise StudyError(f"variant {name!r}: two combinations of the axes have this name")
         variants[name] = changes
     return variants
 
@@ -222,8 +224,28 @@ def _check_kinds(fields: Mapping[str, Any]) -> None:
     for field, (kind, words) in _KINDS.items():
         if field in fields and not isinstance(fields[field], kind):
             raise StudyError(f"{field}={fields[field]!r}: must be {words}")
-    if fields.get("published") and "source" not in fields["published"]:
+    for seed in fields["seeds"]:
+        if not _is_number(seed, int):
+            raise StudyError(f"seeds={fields['seeds']!r}: must be a tuple of whole numbers")
+    baseline = fields["baseline"]
+    if isinstance(baseline, Mapping) and not all(
+        isinstance(name, str) for name in baseline.values()
+    ):
+        raise StudyError(f"baseline={baseline!r}: must map names of variants to such names")
+    _check_published(fields.get("published", {}))
+
+
+def _check_published(published: Mapping[str, Any]) -> None:
+    if published and "source" not in published:
         raise StudyError("published: lacks its source")
+    for part in published.keys() & {"cv", "test"}:
+        figures = published[part]
+        if not isinstance(figures, Mapping) or not all(map(_is_number, figures.values())):
+            raise StudyError(f"published.{part}={figures!r}: must map variants to numbers")
+
+
+def _is_number(value: Any, kind: type | types.UnionType = int | float) -> bool:
+    return isinstance(value, kind) and not isinstance(value, bool)
 
 
 def _check_variant(name: str, changes: Changes) -> None:

@@ -33,12 +33,24 @@ def test_a_fields_values_are_an_axis():
     }
 
 
+def test_a_value_that_comes_twice_is_two_variants_of_a_zip():
+    assert study.zip({"lr": (0.1, 0.1, 0.3)}, {"batch_size": (64, 128, 128)}) == {
+        "lr=0.1-batch_size=64": {"lr": 0.1, "batch_size": 64},
+        "lr=0.1-batch_size=128": {"lr": 0.1, "batch_size": 128},
+        "lr=0.3-batch_size=128": {"lr": 0.3, "batch_size": 128},
+    }
+
+
 @pytest.mark.parametrize(
     ("call", "message"),
     [
         (lambda: study.product({"a": {"x": 1}}, {"b": {"x": 2}}), "'a-b': two axes change x"),
         (lambda: study.zip({"a": {}}, {"b": {}, "c": {}}), "axes of 1, 2 variants"),
         (lambda: study.product({"num_epoch": 3}), "needs a tuple of values"),
+        (
+            lambda: study.product({"a": {"x": 1}, "a-b": {"x": 2}}, {"b-c": {}, "c": {}}),
+            "'a-b-c': two combinations",
+        ),
     ],
 )
 def test_axes_that_do_not_fit_are_refused(call, message):
@@ -86,7 +98,12 @@ def test_a_change_replaces_what_it_names_and_leaves_the_base_alone():
         ({"variants": {"a": {3: 3}}}, "must map fields"),
         ({"variants": {"a" * 201: {}}}, "at most 200 characters"),
         ({"seeds": 3}, "seeds=3: must be a tuple of whole numbers"),
+        ({"seeds": ([0],)}, r"seeds=\(\[0\],\): must be a tuple of whole numbers"),
+        ({"seeds": (True,)}, "must be a tuple of whole numbers"),
         ({"baseline": None}, "baseline=None: must be a variant's name"),
+        ({"baseline": {"plain": None}}, "must map names of variants"),
+        ({"published": {"source": "x", "cv": 0.7}}, "published.cv=0.7: must map variants"),
+        ({"published": {"source": "x", "test": {"plain": "0.7"}}}, "published.test=.*to numbers"),
         ({"submit": 3}, "submit=3: must be a dict"),
         ({"published": {"cv": {"plain": 0.5}}}, "published: lacks its source"),
     ],

@@ -55,7 +55,7 @@ def claim(
                     "but to train choose another --workdir"
                 )
             differing = config_lib.differences(saved, config)
-            if differing and part.is_whole and not _is_trained(workdir):
+            if differing and part.is_whole and not is_trained(workdir):
                 logging.info("Nothing was trained in %s yet: it takes the new config.", workdir)
             elif differing:
                 raise WorkdirError(
@@ -80,7 +80,7 @@ def _remove_partial(workdir: epath.Path) -> None:
             path.unlink(missing_ok=True)
 
 
-def _is_trained(workdir: epath.Path) -> bool:
+def is_trained(workdir: epath.Path) -> bool:
     """Whether any run left something: metrics, a record or a checkpoint's folder."""
     history = workdir / "history.jsonl"
     return (

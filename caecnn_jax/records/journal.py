@@ -20,6 +20,7 @@ from caecnn_jax.data import dataset, sampling
 from caecnn_jax.records import board, checkpoints, workdir
 from caecnn_jax.results import metrics, schema
 
+NOT_DRAWN = "not_drawn.txt"  # says why, in place of a last picture that could not be drawn
 FINAL_PICTURES = ("learning_curves", "confusion_matrix", "reliability")
 CODES_PER_CLASS = 20  # shown in TensorBoard's projector
 
@@ -133,8 +134,8 @@ class Journal:
             return
         workdir.check_present(self._folder)
         if not self._is_longer:  # in a bucket each is a request
-            for name in FINAL_PICTURES:
-                (self.pictures / f"{name}.png").unlink(missing_ok=True)
+            for name in (*(f"{name}.png" for name in FINAL_PICTURES), NOT_DRAWN):
+                (self.pictures / name).unlink(missing_ok=True)
             self._is_longer = True
         epoch = record["epoch"]
         self._epochs.save(epoch, arrays, {"epoch": epoch, "records": self.records})
@@ -230,11 +231,22 @@ class Journal:
             self._board.picture(name, _pixels(png), result["epochs"])
 
     def is_complete(self) -> bool:
-        """Whether an ended run's last files are there."""
-        return (self.pictures / f"{FINAL_PICTURES[0]}.png").exists()
+        """Whether an ended run's last files are there, or cannot be had."""
+        last = (f"{FINAL_PICTURES[0]}.png", NOT_DRAWN)
+        return any((self.pictures / name).exists() for name in last)
 
     def finish(self) -> None:
-        """Draws what the last evaluation came to, then the learning curves, the run's last file."""
+        """Draws what the last evaluation came to, then the learning curves, the run's last file.
+
+        Raises what drawing raises, once a file says so to the commands that wait for the last one.
+        """
+        try:
+            self._draw_last()
+        except Exception as error:
+            self._write_picture(NOT_DRAWN, f"{error}\n".encode())
+            raise
+
+    def _draw_last(self) -> None:
         from caecnn_jax.records import figures  # matplotlib takes a second to import
 
         for name, png in self._judged():
@@ -255,14 +267,17 @@ class Journal:
 
     def _picture(self, name: str, png: bytes, epoch: int | None = None) -> None:
         """Writes a PNG file; with an epoch, which its name then ends with, on the board too."""
+        stem = name if epoch is None else f"{name}-epoch-{epoch:04d}"
+        self._write_picture(f"{stem}.png", png)
+        if epoch is not None and self._board is not None:
+            self._board.picture(name, _pixels(png), epoch)
+
+    def _write_picture(self, name: str, content: bytes) -> None:
         if self._board is None:
             return
-        stem = name if epoch is None else f"{name}-epoch-{epoch:04d}"
         with workdir.writing(self.pictures):
             workdir.make_folder(self.pictures)
-        workdir.write_bytes(self.pictures / f"{stem}.png", png)
-        if epoch is not None:
-            self._board.picture(name, _pixels(png), epoch)
+        workdir.write_bytes(self.pictures / name, content)
 
     def close(self) -> None:
         """Closes the event file."""

@@ -3,13 +3,14 @@
 They take the numbers of `compare.comparison`; a run's colour and marker are the same in all.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from caecnn_jax.records import drawing, figures
 
+MOST_LETTERS = 28  # of a run's or a variant's name
 MARKERS = "osD^vP"  # with the palette's six colours: beyond six runs the pairs repeat
 
 
@@ -35,8 +36,9 @@ def draw(result: Mapping[str, Any], curves: Mapping[str, Any]) -> dict[str, Any]
 def draw_f1(f1: Mapping[str, Any], rare: Sequence[str]) -> drawing.Figure:
     """A row for each class, in it a marker for each run: {run: {class: F1}}."""
     figure, axes, rows = _class_rows(f1, rare)
+    names = short_names(f1)
     for index, (name, by_class) in enumerate(f1.items()):
-        axes.plot(by_class.values(), rows[index], label=name, ls="", ms=5, **_look(index))
+        axes.plot(by_class.values(), rows[index], label=names[name], ls="", ms=5, **_look(index))
     axes.set_xlabel("F1")
     figure.legend(loc="outside upper left")
     return figure
@@ -47,10 +49,11 @@ def draw_gains(gains: Mapping[str, Any], rare: Sequence[str]) -> drawing.Figure:
     """A row for each class, in it each run's F1 minus the baseline's with its interval."""
     figure, axes, rows = _class_rows(gains, rare)
     axes.axvline(0, color=drawing.COLORS["ink"], linewidth=1)
+    names = short_names(gains)
     for index, (name, by_class) in enumerate(gains.items()):
         look = _look(index + 1)  # the baseline has the first
         means = [gain["mean"] for gain in by_class.values()]
-        axes.plot(means, rows[index], label=name, ls="", ms=5, **look)
+        axes.plot(means, rows[index], label=names[name], ls="", ms=5, **look)
         ends = [(gain["low"], gain["high"]) for gain in by_class.values()]
         if None not in ends[0]:
             axes.hlines(rows[index], *zip(*ends, strict=True), color=look["color"], linewidth=1.4)
@@ -84,13 +87,27 @@ def draw_curves(curves: Mapping[str, Sequence[tuple[int, float]]]) -> drawing.Fi
     """Accuracy over epochs, a line for each run: {run: [(epoch, accuracy), ...]}."""
     figure = drawing.Figure(figsize=(figures.WIDTH, 3), layout="constrained")
     axes = figure.add_subplot()
+    names = short_names(curves)
     for index, (name, curve) in enumerate(curves.items()):
         every = max(1, len(curve) // 8)
-        axes.plot(*zip(*curve, strict=True), label=name, markevery=every, **_look(index))
+        axes.plot(*zip(*curve, strict=True), label=names[name], markevery=every, **_look(index))
     axes.xaxis.set_major_locator(drawing.MaxNLocator(integer=True, min_n_ticks=1))
     axes.set(xlabel="epoch", ylabel="accuracy")
     figure.legend(loc="outside upper left")
     return figure
+
+
+def short_names(names: Iterable[str]) -> dict[str, str]:
+    """What stands for each name in a chart: of a long one its ends, numbered where they coincide.
+
+    Whole names of 60 letters would leave no room for the chart.
+    """
+    found: dict[str, str] = {}
+    for name in names:
+        short = figures.short(name, MOST_LETTERS)
+        same = sum(figures.short(other, MOST_LETTERS) == short for other in found)
+        found[name] = f"{short} ({same + 1})" if same else short
+    return found
 
 
 def label_offsets(points: Mapping[str, tuple[float, float]]) -> dict[str, tuple[float, float]]:

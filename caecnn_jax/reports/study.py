@@ -9,9 +9,11 @@ from etils import epath
 
 from caecnn_jax import study as study_lib
 from caecnn_jax.durations import as_time
-from caecnn_jax.records import drawing, figures, runs
+from caecnn_jax.records import claims, drawing, figures, runs
+from caecnn_jax.records import workdir as workdir_lib
 from caecnn_jax.reports import charts, pages
 from caecnn_jax.results import variants
+from caecnn_jax.training import parts
 
 LABELS = {
     "accuracy": "accuracy",
@@ -28,8 +30,18 @@ TITLES = {"cv": "Validation", "test": "Test"}
 
 
 def write(study: study_lib.Study, workdir: epath.PathLike) -> epath.Path:
-    """Writes the three files from what is finished; returns the path of study.html."""
+    """Writes the three files from what is finished; returns the path of study.html.
+
+    Of commands that train parts of a study one writes at a time, so that the last page has all.
+    """
     workdir = epath.Path(workdir)
+    with workdir_lib.writing(workdir):
+        workdir_lib.make_folder(workdir)
+    with claims.in_turn(workdir):
+        return _write(study, workdir)
+
+
+def _write(study: study_lib.Study, workdir: epath.Path) -> epath.Path:
     result = variants.summary(study, workdir)
     pages.write_file(workdir / "study.json", json.dumps(result, indent=2) + "\n")
     pages.write_file(workdir / "study.md", markdown(result))
@@ -233,6 +245,7 @@ def draw_time(
         if one["low"] is not None:
             axes.vlines(point[0], one["low"], one["high"], color=figures.USUAL, linewidth=1)
         axes.plot(*point, "o", color=figures.USUAL, ms=5)
+    points = {short: points[name] for name, short in charts.short_names(points).items()}
     for name, offset in charts.label_offsets(points).items():
         style = {"ha": "center", "va": "center", "size": 7, "textcoords": "offset points"}
         axes.annotate(name, points[name], xytext=offset, **style)
@@ -245,7 +258,7 @@ def _rows(names: Sequence[str], label: str, per_row: float = 0.22):
     size = (figures.WIDTH, 0.7 + per_row * len(names))
     figure = drawing.Figure(figsize=size, layout="constrained")
     axes = figure.add_subplot()
-    axes.set_yticks(range(len(names)), names)
+    axes.set_yticks(range(len(names)), charts.short_names(names).values())
     axes.set_ylim(len(names) - 0.5, -0.5)
     axes.grid(axis="y", visible=False)
     axes.xaxis.set_major_locator(drawing.MaxNLocator(6))  # more labels would touch each other
@@ -262,7 +275,7 @@ def accuracy_curves(
     """
     by_variant: dict[str, list[dict[int, float]]] = {}
     for run in study.runs:
-        if not (workdir / run.name / "metrics.json").exists():
+        if not parts.is_finished(run, workdir):
             continue
         for name, records in runs.read(workdir / run.name).history.items():
             points = dict(figures.finite(records, "valid", "accuracy"))

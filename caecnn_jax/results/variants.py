@@ -18,7 +18,7 @@ from caecnn_jax.networks import models
 from caecnn_jax.records import about, runs
 from caecnn_jax.records import workdir as workdir_lib
 from caecnn_jax.results import groups, schema, statistics
-from caecnn_jax.training import train
+from caecnn_jax.training import parts, train
 
 CONFIDENCE = 0.95
 FIGURES = (
@@ -107,9 +107,8 @@ Finished = Mapping[tuple[str, int], runs.Run]  # by variant and seed
 def _read(study: study_lib.Study, workdir: epath.Path) -> tuple[Finished, list[str]]:
     finished, unfinished = {}, []
     for run in study.runs:
-        folder = workdir / run.name
-        if (folder / "metrics.json").exists():
-            finished[run.variant, run.seed] = runs.read(folder)
+        if parts.is_finished(run, workdir):
+            finished[run.variant, run.seed] = runs.read(workdir / run.name)
         else:
             unfinished.append(run.name)
     return finished, unfinished
@@ -142,7 +141,8 @@ def _figure(name: str) -> Callable:
 
 def _recall(class_name: str) -> Callable:
     def of(run: runs.Run, result: schema.RunResult) -> float | None:
-        return result["per_class"][class_name]["recall"] if result["per_class"] else None
+        of_class = (result["per_class"] or {}).get(class_name)  # the baseline's may be others
+        return of_class["recall"] if of_class else None
 
     return of
 
@@ -246,8 +246,8 @@ def _difference(variant, baseline, finished: Finished, part: str, of) -> dict[st
 def _same_images(one: runs.Run, other: runs.Run, run: str) -> bool:
     """Whether both were evaluated on the same images."""
     digests = [each.info.get("fold_digests", {}).get(run) for each in (one, other)]
-    names = [each.config.get("dataset") for each in (one, other)]
-    return None not in digests and digests[0] == digests[1] and names[0] == names[1]
+    of_data = [about.read_description(each.workdir).digest for each in (one, other)]
+    return None not in digests and digests[0] == digests[1] and of_data[0] == of_data[1]
 
 
 def _primary(study: study_lib.Study) -> str:

@@ -20,6 +20,7 @@ from caecnn_jax.records import workdir as workdir_lib
 from caecnn_jax.training import devices, parts
 
 DAY = 24 * 60  # minutes, a job's time unless the study says another
+MANY = 10_000  # times that a job's time may be over: it goes on each time, and submitit's 3 are few
 SECONDS_BETWEEN_LOOKS = 5.0
 
 
@@ -85,7 +86,7 @@ def _executor(study: study_lib.Study, workdir: epath.Path):
         ) from error
     # Its files must be local: a bucket holds only what the runs leave.
     place = pathlib.Path("jobs", study.name) if "://" in str(workdir) else workdir / "jobs"
-    executor = submitit.AutoExecutor(folder=str(place))
+    executor = submitit.AutoExecutor(folder=str(place), slurm_max_num_timeout=MANY)
     parameters: Mapping = {"name": study.name, "timeout_min": DAY} | dict(study.submit)
     try:
         executor.update_parameters(**parameters)

@@ -22,7 +22,7 @@ from etils import epath
 from caecnn_jax import config as config_lib
 from caecnn_jax import errors
 from caecnn_jax import study as study_lib
-from caecnn_jax.data import dataset, requirements
+from caecnn_jax.data import catalogue, dataset, requirements
 from caecnn_jax.durations import as_time
 from caecnn_jax.records import claims
 from caecnn_jax.records import runs as runs_lib
@@ -45,8 +45,9 @@ def is_finished(run: study_lib.Run, workdir: epath.Path) -> bool:
     if not (folder / "config.json").exists():
         return False
     saved = workdir_lib.read_config(folder)
-    is_trained = (folder / "history.jsonl").exists()  # else the folder takes the new config
-    if is_trained and (differing := config_lib.differences(saved, run.config)):
+    # A folder in which nothing was trained takes the new config.
+    differing = config_lib.differences(saved, run.config)
+    if differing and claims.is_trained(folder):
         raise workdir_lib.WorkdirError(
             f"{folder} holds a run of another config: {'; '.join(differing)}; give the study the "
             "same values, another name for the variant, or another --workdir"
@@ -64,8 +65,8 @@ def train_all(
 ) -> dict[str, str]:
     """Trains those of the runs that are not finished; returns what failed, {run's name: why}.
 
-    Raises WorkdirError where a folder holds another run, before anything trains, DataError, or,
-    once all that train are saved, Interrupted.
+    Raises WorkdirError where a folder holds another run, and DataError or ConfigError where a run
+    does not fit its data, before anything trains; or, once all that train are saved, Interrupted.
     """
     to_do = unfinished(runs, workdir)
     if not to_do:
@@ -73,7 +74,8 @@ def train_all(
     loaded: dict[tuple, dataset.Dataset] = {}
     for run in to_do:
         key = data_key(run)
-        loaded[key] = loaded.get(key) or load(run.config)
+        loaded[key] = data = loaded.get(key) or load(run.config)
+        _check(run, data.class_names, *dataset.counts(data))
     work = {run.name: workload.of(run.config, loaded[data_key(run)]) for run in to_do}
     with (
         train.share_devices(to_do[0].config.devices_per_run) as shared,
@@ -101,6 +103,14 @@ def data_key(run: study_lib.Run) -> tuple:
     return tuple(run.config[field] for field in DATA_FIELDS)
 
 
+def _check(run: study_lib.Run, class_names: Sequence[str], *counts: Sequence[int]) -> None:
+    """Raises ConfigError, with the variant's name, where the run asks what its data have not."""
+    try:
+        requirements.check(run.config, class_names, *counts)
+    except config_lib.ConfigError as error:
+        raise config_lib.ConfigError(f"variant {run.variant!r}: {error}") from error
+
+
 class OwnRequest(signals.StopRequest):
     """The request to stop of one folder's runs: made for all by a signal, for it by a failure."""
 
@@ -115,9 +125,10 @@ class OwnRequest(signals.StopRequest):
 
 
 def _train_folder(run, folder: epath.Path, data, shared: train.Shared, on_epoch) -> None:
-    with claims.claim(folder, run.config) as finished:
+    config = catalogue.absolute(run.config)
+    with claims.claim(folder, config) as finished:
         if not finished:  # as it is where another process was faster
-            train.train_runs(run.config, folder, data, shared, title=run.name, on_epoch=on_epoch)
+            train.train_runs(config, folder, data, shared, title=run.name, on_epoch=on_epoch)
 
 
 def _failures(ended: Mapping[str, BaseException | None]) -> dict[str, str]:
@@ -211,8 +222,8 @@ def plan(study: study_lib.Study, runs: Sequence[study_lib.Run], workdir: epath.P
         first = of_variant[0].config
         key = data_key(of_variant[0])
         source = sources.setdefault(key, sources.get(key) or dataset.open_source(first))
-        train_counts, test_counts = source.train_counts, source.test_counts
-        requirements.check(first, source.class_names, train_counts, test_counts)
+        _check(of_variant[0], source.class_names, source.train_counts, source.test_counts)
+        left = len(unfinished(of_variant, workdir))
         work = workload.of(first, source)
         speed = _speed_so_far(study, variant, work, workdir)
         if not speed.keys() >= work.phases:
@@ -220,10 +231,9 @@ def plan(study: study_lib.Study, runs: Sequence[study_lib.Run], workdir: epath.P
             if like not in measured:
                 measured[like] = workload.measure(first, work, classes=len(source.class_names))
             speed = measured[like]
-        left = len(unfinished(of_variant, workdir))
         seconds = work.seconds(speed)
         rows.append(workload.Row(variant, len(of_variant) - left, left, work, seconds))
-    lanes = devices.lanes(runs[0].config.devices_per_run)
+    lanes = devices.lanes(study.runs[0].config.devices_per_run)
     return workload.table(rows, len(lanes.meshes))
 
 
@@ -232,7 +242,9 @@ def _speed_so_far(study, variant: str, work: workload.Work, workdir: epath.Path)
     for run in study.runs:
         folder = workdir / run.name
         if run.variant == variant and (folder / "history.jsonl").exists():
-            return workload.of_records(runs_lib.read(folder).history, work)
+            speed = workload.of_records(runs_lib.read(folder).history, work)
+            if speed:
+                return speed
     return {}
 
 

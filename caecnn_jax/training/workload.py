@@ -67,7 +67,7 @@ def of_records(history: Mapping[str, Sequence[schema.Line]], work: Work) -> Spee
     """The speed that a run's epochs had, the median by phase; {} where there is none."""
     rates: dict[str, list[float]] = {}
     for name, records in history.items():
-        for record in records:
+        for record in records if name in work.train else ():  # fewer folds may be asked for now
             rate = work.train[name] / max(record["seconds"], 1e-9)
             rates.setdefault(record["phase"], []).append(rate)
     return {phase: float(np.median(values)) for phase, values in rates.items()}
@@ -133,7 +133,7 @@ class Row(NamedTuple):
 
 def table(rows: Sequence[Row], at_once: int) -> str:
     """What would train, as lines of text; `at_once` runs train at the same time."""
-    width = max(len("variant"), *(len(row.variant) for row in rows))
+    width = max(len(name) for name in ("variant", *(row.variant for row in rows)))
     headings = ("done", "to train", "runs", "images/epoch", "epochs", "a seed", "left")
     lines = [f"{'variant':{width}}" + "".join(f"{heading:>14}" for heading in headings)]
     for row in rows:

@@ -11,7 +11,7 @@ from PIL import Image
 from tensorboard.backend.event_processing import event_accumulator
 
 from caecnn_jax.data import sampling
-from caecnn_jax.records import checkpoints, journal, workdir
+from caecnn_jax.records import checkpoints, figures, journal, workdir
 from caecnn_jax.results import calibration, metrics
 
 DATA = make_data(3, 1)
@@ -284,6 +284,24 @@ def test_the_final_pictures_say_that_a_run_is_complete_until_it_goes_on(open_jou
     assert not run.is_complete()  # it was to be shorter
     run.finish()
     assert curves.read_bytes() != first
+
+
+def test_a_run_whose_last_pictures_cannot_be_drawn_is_complete_and_says_why(
+    open_journal, monkeypatch
+):
+    def fail(*_):
+        raise ValueError("no font")
+
+    run = open_journal()
+    train(run, 1)
+    monkeypatch.setattr(figures, "learning_curves", fail)
+    with run.showing():
+        run.finish()
+    assert open_journal().is_complete()
+    assert (run.pictures / "not_drawn.txt").read_text() == "no font\n"
+    run = open_journal()
+    train(run, 2)
+    assert not run.is_complete()
 
 
 def test_runs_that_end_at_the_same_time_draw_what_each_draws_alone(tmp_path):

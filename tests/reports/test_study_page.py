@@ -1,13 +1,14 @@
 """Tests of caecnn_jax.reports.study: a study that is finished, in part or not at all."""
 
 import json
+import re
 
 import pytest
 import synthetic_runs
 from etils import epath
 from study_folders import make_study, write, write_all
 
-from caecnn_jax.reports import study
+from caecnn_jax.reports import charts, study
 
 PUBLISHED = {"source": "somebody", "cv": {"other": 0.8}}
 
@@ -64,3 +65,23 @@ def test_one_seed_of_one_run_has_no_interval(tmp_path):
     study.write(made, epath.Path(tmp_path))
     text = (tmp_path / "study.md").read_text()
     assert "| 0.6000 | +0.1000 | \N{EN DASH} |" in text
+
+
+def test_bold_are_only_differences_of_the_figure_that_judges(folder):
+    """The others' p-values are not adjusted for the number of figures."""
+    page = (folder / "study.html").read_text()
+    table = page[page.index("<table>") : page.index("</table>")]
+    assert re.findall(r"<strong>([^<]*)</strong>", table) == ["+0.1667"]
+    assert "Accuracy judges: its p-values" in synthetic_runs.text_of(folder / "study.html")
+
+
+def test_long_names_leave_room_for_the_chart():
+    names = [f"{'three_blocks_as_many_parameters' * 5}{end}" for end in ("", "_a", "_b")]
+    rows = {name: {"mean": 0.5, "low": 0.4, "high": 0.6, "values": {"a": 0.5}} for name in names}
+    figure = study.draw_dots(rows, "accuracy")
+    figure.canvas.draw()
+    assert figure.axes[0].get_position().width > 0.4
+    labels = [label.get_text() for label in figure.axes[0].get_yticklabels()]
+    assert len(set(labels)) == 3 and max(map(len, labels)) <= 28
+    same = charts.short_names([f"{'a' * 20}{middle}{'b' * 20}" for middle in "xyz"])
+    assert [name[-3:] for name in same.values()] == ["bbb", "(2)", "(3)"]

@@ -1,5 +1,7 @@
 """Tests of caecnn_jax.results.variants: means, paired differences and their intervals by hand."""
 
+import json
+
 import numpy as np
 import pytest
 from etils import epath
@@ -66,6 +68,38 @@ def test_results_on_other_images_are_not_paired(tmp_path):
     difference = found["difference"]["test"]["accuracy"]
     assert difference["values"] == {"seed_0/test": 0.0}
     assert (difference["low"], difference["p"], difference["p_holm"]) == (None, None, None)
+
+
+def test_the_same_data_at_another_place_are_paired_and_others_are_not(tmp_path):
+    made = make_study(seeds=(0,))
+    for run in made.runs:
+        write(tmp_path, run, {"test": 10})
+    moved = tmp_path / "other" / "seed_0" / "config.json"
+    fields = json.loads(moved.read_text()) | {"data_dir": "/elsewhere"}
+    moved.write_text(json.dumps(fields))
+    about = tmp_path / "third" / "seed_0" / "dataset.json"
+    about.write_text(json.dumps(json.loads(about.read_text()) | {"digest": "another"}))
+    found = variants.summary(made, epath.Path(tmp_path))["variants"]
+    assert found["other"]["difference"]["test"]["accuracy"]["mean"] == 0
+    assert found["third"]["difference"]["test"] == {"recall": {}}
+
+
+def test_a_variant_without_the_baselines_classes_has_no_difference(tmp_path):
+    none_rare = {"train_data_regulation": {}, "train_data_expansion": {}}
+    made = make_study(variants={"plain": none_rare, "other": {}}, seeds=(0,))
+    for run in made.runs:
+        write(tmp_path, run, {"test": 10}, digest=run.variant)
+    path = tmp_path / "plain" / "seed_0" / "metrics.json"
+    path.write_text(path.read_text().replace('"bird"', '"wren"'))
+    found = variants.summary(made, epath.Path(tmp_path))["variants"]
+    assert found["other"]["difference"]["test"] == {"recall": {}}
+
+
+def test_a_run_of_fewer_epochs_than_asked_for_now_is_not_finished(folder):
+    longer = make_study()
+    for run in longer.runs:
+        run.config.num_epoch += 1
+    assert len(variants.summary(longer, folder)["unfinished"]) == 9
 
 
 def test_only_what_differs_of_the_configs_is_told():

@@ -9,9 +9,11 @@ import sys
 import time
 
 import pytest
+from study_folders import write
 from study_job import make_study
 
-from caecnn_jax import errors
+from caecnn_jax import config as config_lib
+from caecnn_jax import errors, saved_config
 from caecnn_jax.records import checkpoints, journal, workdir
 from caecnn_jax.training import parts, train
 
@@ -132,6 +134,39 @@ def test_a_folder_with_another_config_is_refused_before_anything_trains(tmp_path
     assert not (tmp_path / "new").exists()
 
 
+def test_what_a_variant_asks_of_its_data_is_checked_before_anything_trains(tmp_path, tiny_data):
+    variants = {"plain": {}, "typo": {"train_data_regulation": {"brid": 6}}}
+    with pytest.raises(config_lib.ConfigError, match=r"'typo': config.*brid.*is no class"):
+        train_all(tmp_path, tiny_data, variants=variants, seeds=(0,))
+    assert not (tmp_path / "plain").exists()
+
+
+def test_a_folder_in_which_nothing_was_trained_takes_a_new_config(tmp_path):
+    """As a run leaves it that diverged in its first epoch, or was killed while it compiled."""
+    folder = workdir.resolve(tmp_path)
+    first, second = (
+        make_study(variants={"plain": changes}, seeds=(0,)).runs[0]
+        for changes in ({"cnn.opt.lr": 1e30}, {})
+    )
+    (folder / first.name).mkdir(parents=True)
+    (folder / first.name / "config.json").write_text(saved_config.to_text(first.config))
+    (folder / first.name / "history.jsonl").write_text("")
+    assert not parts.is_finished(second, folder)
+    (folder / first.name / "fold_1").mkdir()
+    with pytest.raises(workdir.WorkdirError, match="another config"):
+        parts.is_finished(second, folder)
+
+
+def test_a_run_of_other_data_is_another_run(tmp_path):
+    folder = workdir.resolve(tmp_path)
+    (one,) = make_study(variants={"plain": {"dataset": "cifar100"}}, seeds=(0,)).runs
+    write(folder, one, {"fold_1": 10})
+    assert parts.is_finished(one, folder)
+    (other,) = make_study(variants={"plain": {}}, seeds=(0,)).runs
+    with pytest.raises(workdir.WorkdirError, match=r"config.dataset was 'cifar100' and is"):
+        parts.is_finished(other, folder)
+
+
 def start(folder, *part: str, num_devices: int) -> subprocess.Popen:
     flags = f"--xla_force_host_platform_device_count={num_devices}"
     return subprocess.Popen(
@@ -193,6 +228,8 @@ def test_the_plan_counts_what_is_left_and_times_it(tmp_path, tiny_data, monkeypa
     # 7 classes of 10 and 3 of 6 images in a fold: 88, and 6 more.
     assert rows == {"plain": ["1", "1", "2", "88"], "expanded": ["0", "2", "2", "94"]}
     assert "4 trainings, 1 done; the other 3 take about 0:" in lines[-1]
+    nothing = parts.plan(made, (), folder).splitlines()  # of a part with no run
+    assert len(nothing) == 2 and "0 trainings" in nothing[-1]
 
 
 class Source:
