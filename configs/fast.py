@@ -16,6 +16,7 @@ def get_config(arg=None):
     config = best.get_config()
     # 76,591 parameters with the CAE, of mixed.py's 114,495, and a third of its arithmetic.
     config.cnn.block_sizes = ((3, 10, True), (16, 32, True), (32, 48, True), (48, 96, False))
+    config.cnn.opt.update(config.cae.opt)  # in two epochs a decay of weights does nothing
     # In two epochs nothing is learnt twice: images that are flipped alone are learnt sooner.
     config.aug.max_shift, config.aug.hole_probability = 0, 0.0
     config.do_cv = False

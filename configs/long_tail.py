@@ -26,14 +26,14 @@ def get_config(arg=None):
     if quick not in (None, "", "quick"):
         known = ", ".join(FACTORS)
         raise ValueError(f"config argument {arg!r}: known are {known}, 'quick' or {factor}:quick")
-    # The CNN that reads the image alone: best.py's joins 6 channels of code to 42 of its own.
-    (_, _, pools), *others = best.get_config().cnn.block_sizes
+    # The CNN that reads the image alone: best.py's joins 6 channels of code to its first ones.
+    (_, _, pools), second, *others = best.get_config().cnn.block_sizes
     sgd = {"name": "sgd", "lr": 0.1, "momentum": 0.9, "weight_decay": 2e-4}
     config = default.get_config()
     config.update(
         imbalance={"type": "step" if factor.startswith("step") else "exp"},
         aug={"max_angle": 0.0, "scale_range": (1.0, 1.0), "max_shift": 4, "hole_probability": 0.0},
-        cnn={"block_sizes": ((3, 48, pools), *others), "opt": sgd},
+        cnn={"block_sizes": ((3, second[0], pools), second, *others), "opt": sgd},
         do_cv=False,
         cv_early_stopping=False,  # before a step nothing may get better for long
         num_epoch=200,

@@ -75,6 +75,7 @@ def get_study(arg=None):
         raise ValueError(f"study argument {arg!r}: known are 'decide', 'few' and 'test'")
     base = best.get_config()
     base.cnn.block_sizes, base.cv_early_stopping = mixed.get_config().cnn.block_sizes, False
+    base.cnn.opt.update(base.cae.opt)  # Adam for all
     base.save_img_per_epoch = 0
     base.do_cv, base.do_test = arg != "test", arg == "test"
     base.num_folds, base.run_folds = 10, 1
