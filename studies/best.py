@@ -4,8 +4,8 @@ Run:     python main.py --mode study --config studies/best.py --workdir runs/bes
 Cost:    a quarter to a third of an hour a run on one slow CPU core; --dry_run tells.
 
 Held-out training images judge, a tenth of them. The CNNs have no more parameters than an earlier
-one of best.py, "42 64- 64 96- 96", and are up to twice as quick. A variant is named by the channels of
-its blocks, a dash where the image is not halved, and by its optimizer; the CAE's stays Adam.
+one of best.py, "42 64- 64 96- 96", and are up to twice as quick. A variant is named by the channels
+of its blocks, a dash where the image is not halved, and by its optimizer; the CAE's stays Adam.
 """
 
 from typing import Any
