@@ -52,7 +52,7 @@ _LOSS = {
 SCHEMA = {
     "use_cnn": fields.flag,
     "use_cae": fields.flag,
-    "only_train_cae_until": fields.whole(0),
+    "only_train_cae_until": fields.whole(0, MAX_EPOCHS),
     "train_data_regulation": fields.class_counts,
     "train_data_expansion": fields.class_counts,
     "imbalance": {"type": fields.one_of(IMBALANCES), "factor": fields.number(1, 1e6)},
@@ -85,7 +85,7 @@ SCHEMA = {
     "num_folds": fields.whole(2),
     "run_folds": fields.whole(0),
     "num_epoch": fields.whole(1),
-    "image_budget": fields.whole(0),
+    "image_budget": fields.whole(0, 10**12),
     "cv_early_stopping": fields.flag,
     "test_early_stopping": fields.flag,
     "lr_schedule": fields.one_of(SCHEDULES),
@@ -93,7 +93,7 @@ SCHEMA = {
     "lr_milestones": fields.milestones,
     "lr_factors": fields.step_factors,
     "balanced_batches_from": fields.whole(0, MAX_EPOCHS),
-    "mixup_alpha": fields.number(0, 100),
+    "mixup_alpha": fields.mixup,
     "ema_decay": fields.below_one,
     "selection_metric": fields.one_of(SELECTION_METRICS),
     "batch_size": fields.whole(1, MAX_BATCH),
@@ -108,7 +108,7 @@ SCHEMA = {
     "test_share": fields.number(0.001, 0.9),
     "data_source": Free(fields.one_of(DATA_SOURCES)),
     "data_dir": Free(fields.text),
-    "steps_per_call": Free(fields.whole(0)),
+    "steps_per_call": Free(fields.whole(0, 1_000_000)),
     "devices_per_run": Free(fields.whole(0)),
     "keep_checkpoints": Free(fields.whole(1)),
 }
@@ -269,10 +269,15 @@ def warnings(config: ml_collections.ConfigDict) -> list[str]:
             for setting, is_late in late.items()
             if is_late
         ]
-    if config.lr_ramp_epochs >= config.num_epoch:
+    if warmup and not config.use_cnn:
+        sentences.append(
+            f"config.only_train_cae_until={warmup}: without a CNN every epoch trains the CAE alone"
+        )
+    rising = joint or config.num_epoch
+    if config.lr_ramp_epochs >= rising:
         sentences.append(
             f"config.lr_ramp_epochs={config.lr_ramp_epochs}: the learning rate rises during all "
-            f"{config.num_epoch} epochs"
+            f"{rising} epochs{' in which the CNN trains' if rising < config.num_epoch else ''}"
         )
     if joint and config.lr_milestones and config.lr_milestones[-1] >= joint:
         sentences.append(
@@ -304,7 +309,10 @@ def differences(saved: ml_collections.ConfigDict, given: ml_collections.ConfigDi
     """
     schema, old, new = (flatten(fields) for fields in (SCHEMA, saved.to_dict(), given.to_dict()))
     free = {name for name, check in schema.items() if isinstance(check, Free)}
-    if saved.lr_schedule == "constant" and given.num_epoch > saved.num_epoch:
+    # With a budget fewer than four epochs have no ramp, which more would have had.
+    ramp_differs = saved.image_budget and saved.lr_ramp_epochs and saved.num_epoch < 4
+    longer = given.num_epoch > saved.num_epoch
+    if saved.lr_schedule == "constant" and longer and not ramp_differs:
         free.add("num_epoch")
     if not (is_path(saved.dataset) and is_path(given.dataset)):
         free.remove("dataset")  # a name means the same images anywhere

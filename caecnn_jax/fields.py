@@ -90,11 +90,17 @@ def inner_share(field: str, value) -> None:
     require(_is_number(value) and 0 < value < 1, field, value, "must be a number between 0 and 1")
 
 
+def mixup(field: str, value) -> None:
+    """Alpha of a Beta distribution, or 0; nearer to 0 float32 draws no number from it."""
+    ok = _is_number(value) and (value == 0 or 0.001 <= value <= 100)
+    require(ok, field, value, "must be 0, or a number from 0.001 to 100")
+
+
 def milestones(field: str, value) -> None:
     """Rising epochs."""
-    ok = isinstance(value, tuple) and all(type(item) is int and item > 0 for item in value)
-    ok = ok and list(value) == sorted(set(value))
-    require(ok, field, value, "must be rising epochs, whole numbers above 0, such as (160, 180)")
+    ok = isinstance(value, tuple) and all(type(item) is int for item in value)
+    ok = ok and all(0 < item <= 1_000_000 for item in value) and list(value) == sorted(set(value))
+    require(ok, field, value, "must be rising epochs from 1 to 1000000, such as (160, 180)")
 
 
 def step_factors(field: str, value) -> None:

@@ -145,7 +145,7 @@ class Journal:
         """Removes the checkpoints that are no longer of use; a kill may have come before it."""
         if self.records:
             epoch, best = self.records[-1]["epoch"], self._best_record()["epoch"]
-            kept = {*range(epoch - keep + 1, epoch + 1), best}
+            kept = {*range(max(1, epoch - keep + 1), epoch + 1), best}
             self._epochs.keep_only(kept)
         if not self.step:
             self._interrupted.keep_only(set())

@@ -252,13 +252,15 @@ def train(
     """
     under_way: list[steps.Metrics] = []
     for start in range(first_step, order.num_steps, order.per_call):
-        part = slice(start, start + order.per_call)
+        # Where calls were of another length before a stop, the last one is shorter.
+        part = slice(start, min(start + order.per_call, order.num_steps))
+        length = part.stop - start
         factors = {name: values[part] for name, values in moment.lr_factors.items()}
         state, metrics = train_chunk(
             state,
             data,
-            take(order.indices, start, order.per_call),
-            take(order.mask, start, order.per_call),
+            take(order.indices, start, length),
+            take(order.mask, start, length),
             key,
             start,
             moment._replace(lr_factors=factors),

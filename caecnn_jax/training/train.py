@@ -10,6 +10,7 @@ import concurrent.futures
 import contextlib
 import contextvars
 import queue
+import signal
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -127,14 +128,14 @@ def train_runs(
     is_job = part.is_whole and not lanes.part.is_whole
     part = lanes.part if is_job else part
     kept, splits = sampling.splits(config, data.labels, data.num_train, data.class_names)
-    config = with_epochs(config, splits)
+    num_epoch, config = config.num_epoch, with_epochs(config, splits)
     for sentence in config_lib.warnings(config):
         logging.warning(sentence)
+    channels = data.images.shape[-1]
+    model = models.from_config(config, num_classes=len(data.class_names), channels=channels)
     statistics = statistics_of(config, data, kept)
     described = about.describe(data, kept, splits)
     _write_about(folder, data, statistics, described)
-    channels = data.images.shape[-1]
-    model = models.from_config(config, num_classes=len(data.class_names), channels=channels)
     journals = [
         Journal(folder, split, data, selection_metric=config.selection_metric) for split in splits
     ]
@@ -171,9 +172,22 @@ def train_runs(
         deal_out(own, shared, train_one)
     if is_job:
         wait_for_others(progress, request)
-    elif not progress.all_have_ended():
+    elif not progress.all_have_ended() or _asks_for_more(folder, num_epoch):
         return None
     return _write_end(folder, described, journals, config.selection_metric)
+
+
+def _asks_for_more(folder: epath.Path, num_epoch: int) -> bool:
+    """Whether a part that another command trains was meanwhile given more epochs; says so."""
+    asked = workdir_lib.read_config(folder).num_epoch
+    if asked != num_epoch:
+        logging.info(
+            "The runs of this part have ended with num_epoch=%d, which is %d now: the commands "
+            "with that go on, and write what all came to.",
+            num_epoch,
+            asked,
+        )
+    return asked != num_epoch
 
 
 def pipeline_of(
@@ -212,7 +226,7 @@ def statistics_of(
     config: ml_collections.ConfigDict, data: dataset.Dataset, kept: np.ndarray
 ) -> augment.Statistics:
     """What images are normalised by: CIFAR-10's published numbers, else those of `kept`."""
-    if config.dataset == "cifar10":
+    if config.dataset == "cifar10" and data.images.shape[-1] == len(augment.CIFAR10.mean):
         return augment.CIFAR10
     return augment.Statistics(*pixels.statistics(data.images, kept))
 
@@ -236,13 +250,12 @@ def deal_out(
     An error of one makes the others save and stop, and is then raised.
     """
 
-    def on_a_free_mesh(journal: Journal) -> None:
-        with shared.free_mesh() as mesh:
-            train_one(journal, mesh)
-
     def or_stop_all(journal: Journal) -> None:
         try:
-            on_a_free_mesh(journal)
+            with shared.free_mesh() as mesh:
+                if shared.request.is_made():  # while it waited for a mesh
+                    raise errors.Interrupted(shared.request.signum or signal.SIGTERM)
+                train_one(journal, mesh)
         except BaseException:
             shared.request.make()
             raise
@@ -250,7 +263,8 @@ def deal_out(
     at_once = min(len(shared.lanes.meshes), len(journals))
     if at_once <= 1:
         for journal in journals:
-            on_a_free_mesh(journal)
+            with shared.free_mesh() as mesh:
+                train_one(journal, mesh)
         return
     with concurrent.futures.ThreadPoolExecutor(at_once) as pool:
         runs = [
@@ -289,7 +303,8 @@ def _write_about(
     table = about.split_table(described["class_counts"])
     logging.info("%s: images of each class\n%s", data.name, "\n".join([*table, *data.notes]))
     if (folder / "run.json").exists():
-        about.check_same(folder, description)
+        if claims.is_trained(folder):  # else it takes other images as it takes another config
+            about.check_same(folder, description)
         described["started"] = workdir_lib.read_json(folder / "run.json")["started"]
     if devices.is_writer():
         about.write_description(folder, description)

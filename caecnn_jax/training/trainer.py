@@ -112,8 +112,8 @@ class Trainer:
 
     def _joint_epoch(self, epoch: int) -> int:
         """Counts the epochs in which the CNN trains, from 1; 1 before them."""
-        warmup = self._config.only_train_cae_until if self._config.use_cae else 0
-        return max(epoch - warmup, 1)
+        both = self._config.use_cae and self._config.use_cnn
+        return max(epoch - self._config.only_train_cae_until * both, 1)
 
     def _moment(self, epoch: int) -> steps.Moment:
         """The epoch's factors of the learning rates float32 [S], 0 in steps without an image."""

@@ -121,6 +121,15 @@ def test_a_finished_run_is_known_and_goes_on_with_more_epochs(folder):
     assert workdir.read_config(folder).num_epoch == 9
 
 
+def test_more_epochs_than_had_no_ramp_are_another_run(folder):
+    """A budget's fewer than four epochs have none, whatever lr_ramp_epochs is."""
+    few = {"image_budget": 10**6, "lr_ramp_epochs": 2}
+    visit(folder, tiny_config(num_epoch=3, **few))
+    workdir.write_history(folder, [{"epoch": 1}])
+    with pytest.raises(workdir.WorkdirError, match="num_epoch was 3 and is 10"):
+        visit(folder, tiny_config(num_epoch=10, **few))
+
+
 def test_fields_that_change_nothing_that_was_trained_may_differ(folder):
     finish(folder)
     free = {"save_img_per_epoch": 3, "keep_checkpoints": 5, "data_dir": "/elsewhere"}

@@ -242,6 +242,20 @@ def test_an_epoch_taken_up_in_its_middle_ends_as_a_whole_one(place):
     assert_equal(host(resumed), host(whole))
 
 
+def test_an_epoch_goes_on_in_calls_of_another_length(place):
+    """As after a stop on a CPU, on a GPU: the last call is then shorter."""
+    orders = [place.order(np.arange(40), 8, limit) for limit in (2, 4)]  # 5 steps, padded to 6
+    assert [(order.per_call, order.num_steps) for order in orders] == [(2, 6), (3, 6)]
+    moment = steps.Moment({"cae": np.ones(6, np.float32)})
+    go = functools.partial(epochs.train, joint=True, pipeline=place.pipeline)
+    *_, (whole, _, _) = go(new_state("cae"), place.data, orders[0], KEY, moment)
+    state, step, _ = next(go(new_state("cae"), place.data, orders[0], KEY, moment))
+    given = (state, place.data, orders[1], KEY, moment)
+    calls = [(host(state), step) for state, step, _ in go(*given, first_step=step)]
+    assert [step for _, step in calls] == [5, 6]
+    assert_equal(calls[-1][0], host(whole))
+
+
 def test_an_evaluation_of_an_order_counts_each_image_once(place, tiny_data):
     state = new_state("cnn")
     indices = np.arange(3, 50)

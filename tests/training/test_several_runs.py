@@ -1,6 +1,7 @@
 """Runs that train at the same time: how they are dealt out, and one that ends for another."""
 
 import queue
+import signal
 import time
 
 import jax
@@ -58,7 +59,23 @@ def test_the_error_of_one_run_stops_the_others_and_is_the_one_that_is_raised():
     runs = fake_journals("fold_1", "fold_2", "fold_3")
     with pytest.raises(Failed):
         train.deal_out(runs, shared, train_one)
-    assert sorted(stopped) == ["fold_1", "fold_3"]
+    assert stopped == ["fold_1"]  # fold_3 has not begun
+
+
+def test_a_run_that_had_not_begun_when_a_signal_came_does_not_begin():
+    (mesh,) = devices.lanes(0).meshes
+    other = jax.sharding.Mesh(mesh.devices, ("other",))
+    shared, began = sharing(mesh, other), []
+
+    def train_one(run, _mesh):
+        began.append(run.split.name)
+        shared.request.receive(signal.SIGTERM)
+        raise errors.Interrupted(signal.SIGTERM)
+
+    runs = fake_journals("fold_1", "fold_2", "fold_3", "fold_4", "test")
+    with pytest.raises(errors.Interrupted):
+        train.deal_out(runs, shared, train_one)
+    assert len(began) <= 2
 
 
 def test_no_two_runs_share_a_mesh_at_the_same_time():

@@ -1,5 +1,6 @@
 """Tests of caecnn_jax.training.train: stopping, exact resume in-process, and the files of a run."""
 
+import dataclasses
 import json
 import signal
 import types
@@ -10,10 +11,10 @@ from builders import KINDS, less_optimized
 from etils import epath
 from trainings import RUNS, Killed, config_of, contents, kill_at_saves
 
-from caecnn_jax import errors
-from caecnn_jax.data import dataset
+from caecnn_jax import errors, saved_config
+from caecnn_jax.data import augment, dataset
 from caecnn_jax.part import Part
-from caecnn_jax.records import journal, workdir
+from caecnn_jax.records import about, journal, workdir
 from caecnn_jax.results import evaluate
 from caecnn_jax.training import signals, train
 
@@ -200,3 +201,38 @@ def test_a_step_compiles_once_for_all_folds_of_a_phase(tiny_data, tmp_path, comp
     # Warm-up and joint, for two folds and the test run.
     assert compilations.count("jit(_train_chunk)") == 2
     assert compilations.count("jit(_eval_chunk)") == 2
+
+
+def test_grey_cifar10_is_normalised_by_its_own_numbers(tiny_data):
+    config, kept = config_of("cnn"), np.arange(8)
+    assert train.statistics_of(config, tiny_data, kept) == augment.CIFAR10
+    grey = dataclasses.replace(tiny_data, images=tiny_data.images[..., :1])
+    assert len(train.statistics_of(config, grey, kept).mean) == 1
+
+
+def test_a_folder_in_which_nothing_was_trained_takes_other_images(tiny_data, tmp_path, monkeypatch):
+    """As after a kill while it compiled, or an error that asked for smaller images."""
+    with monkeypatch.context() as patch, pytest.raises(Killed):
+        patch.setattr(train, "deal_out", lambda *_: raise_killed())
+        train.train_and_evaluate(config_of("cnn"), tmp_path / "run", tiny_data)
+    other = dataclasses.replace(tiny_data, digest="another")
+    with monkeypatch.context() as patch, pytest.raises(Killed):
+        patch.setattr(train, "deal_out", lambda *_: raise_killed())
+        train.train_and_evaluate(config_of("cnn"), tmp_path / "run", other)
+    assert about.read_description(epath.Path(tmp_path / "run")).digest == "another"
+    (tmp_path / "run" / "fold_1").mkdir()
+    with pytest.raises(workdir.WorkdirError, match="holds a run on other images"):
+        train.train_and_evaluate(config_of("cnn"), tmp_path / "run", tiny_data)
+
+
+def raise_killed():
+    raise Killed
+
+
+def test_a_part_with_fewer_epochs_than_are_asked_for_now_writes_no_end(tmp_path, caplog):
+    folder = epath.Path(tmp_path)
+    (folder / "config.json").write_text(saved_config.to_text(config_of("cnn", num_epoch=5)))
+    with caplog.at_level("INFO", logger="absl"):
+        assert train._asks_for_more(folder, 4)
+    assert "have ended with num_epoch=4, which is 5 now" in caplog.text
+    assert not train._asks_for_more(folder, 5)
