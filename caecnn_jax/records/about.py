@@ -157,12 +157,13 @@ def split_table(class_counts: Mapping[str, Any]) -> list[str]:
     if len(names) > dataset.LISTED_CLASSES:
         names.sort(key=lambda name: -class_counts["regulated"][name])
         names = [*names[:5], *names[-5:]]
-    rows = {name: [_range(part[name] for part in parts) for _, parts in columns] for name in names}
-    rows["all"] = [_range(sum(part.values()) for part in parts) for _, parts in columns]
-    headings = [heading for heading, _ in columns]
-    width = min(max(map(len, ("class", *rows))), 20)
-    widths = [max(map(len, column)) for column in zip(headings, *rows.values(), strict=True)]
-    lines = [["class", *headings], *([name, *row] for name, row in rows.items())]
+    rows = [
+        [name, *(_range(part[name] for part in parts) for _, parts in columns)] for name in names
+    ]
+    rows.append(["all", *(_range(sum(part.values()) for part in parts) for _, parts in columns)])
+    lines = [["class", *(heading for heading, _ in columns)], *rows]
+    longest, *widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    width = min(longest, 20)
     return [
         "  ".join([first[:width].ljust(width), *map(str.rjust, cells, widths)])
         for first, *cells in lines

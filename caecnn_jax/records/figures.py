@@ -6,6 +6,7 @@ C is the number of classes, from 2 to many, N of images; matrices have true clas
 
 import io
 import math
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from xml.etree import ElementTree
 
@@ -261,6 +262,10 @@ def png(figure: drawing.Figure) -> bytes:
     return buffer.getvalue()
 
 
+# What a class or a folder may be called, and XML cannot hold.
+_NO_XML = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\ufffe\uffff]")
+
+
 def svg(figure: drawing.Figure, label: str) -> str:
     """The figure as an SVG element to stand inside HTML: small, sharp at any size, transparent.
 
@@ -271,7 +276,7 @@ def svg(figure: drawing.Figure, label: str) -> str:
     nothing = dict.fromkeys(("Creator", "Date", "Format", "Type"))
     with drawing.settings(svg_hashsalt=label):
         figure.savefig(buffer, format="svg", transparent=True, metadata=nothing)
-    root = ElementTree.fromstring(buffer.getvalue())
+    root = ElementTree.fromstring(_NO_XML.sub("\ufffd", buffer.getvalue().decode()))
     for size in ("width", "height"):
         del root.attrib[size]
     root.attrib |= {"role": "img", "aria-label": label}
@@ -290,8 +295,12 @@ def class_labels(class_names: Iterable[str], rare: Iterable[str]) -> list[str]:
 
 
 def short(name: str, most: int = MOST_LETTERS) -> str:
-    """A class's name in one line of at most `most` letters: of a long one, both its ends."""
-    name = " ".join(str(name).split())
+    """A class's name in one line of at most `most` letters: of a long one, both its ends.
+
+    What cannot be drawn is replaced; legends leave out what begins with an underscore.
+    """
+    name = "".join(c if c.isprintable() else "\ufffd" for c in " ".join(str(name).split()))
+    name = f" {name}" if name.startswith("_") else name
     tail = most // 2 - 1
     return name if len(name) <= most else f"{name[: most - tail - 1]}…{name[-tail:]}"
 

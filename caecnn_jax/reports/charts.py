@@ -21,11 +21,18 @@ def draw(result: Mapping[str, Any], curves: Mapping[str, Any]) -> dict[str, Any]
     gains = {name: run["difference"][part]["f1"] for name, run in result["runs"].items()}
     baseline = f1[result["baseline"]]
     del gains[result["baseline"]]
+    # As in a report: of very many classes those with the most to gain.
+    shown = figures.hardest(baseline, rare, figures.MOST_CLASSES)
+    f1, few = (
+        {run: {name: of[name] for name in shown} for run, of in by.items()} for by in (f1, gains)
+    )
     return {
         "f1": figures.svg(draw_f1(f1, rare), "F1 by class and run"),
-        "gains": figures.svg(draw_gains(gains, rare), "Improvement of F1 by class and run"),
+        "gains": figures.svg(draw_gains(few, rare), "Improvement of F1 by class and run"),
         "scatter": {
-            name: figures.svg(draw_scatter(baseline, gain, rare), f"Improvement of {name} by F1")
+            name: figures.svg(
+                draw_scatter(baseline, gain, rare, shown), f"Improvement of {name} by F1"
+            )
             for name, gain in gains.items()
         },
         "curves": figures.svg(draw_curves(curves), "Accuracy over epochs") if curves else None,
@@ -64,9 +71,12 @@ def draw_gains(gains: Mapping[str, Any], rare: Sequence[str]) -> drawing.Figure:
 
 @drawing.settings()
 def draw_scatter(
-    baseline: Mapping[str, float], gain: Mapping[str, Any], rare: Sequence[str]
+    baseline: Mapping[str, float],
+    gain: Mapping[str, Any],
+    rare: Sequence[str],
+    named: Sequence[str],
 ) -> drawing.Figure:
-    """Each class at the baseline's F1 and its improvement by one run."""
+    """Each class at the baseline's F1 and its improvement by one run; some are named."""
     figure = drawing.Figure(figsize=(figures.WIDTH, 3), layout="constrained")
     axes = figure.add_subplot()
     axes.axhline(0, color=drawing.COLORS["ink"], linewidth=1)
@@ -74,9 +84,10 @@ def draw_scatter(
     for name, point in points.items():
         marker, color = ("D", figures.RARE) if name in rare else ("o", figures.USUAL)
         axes.plot(*point, marker, color=color, ms=5)
+    points = {name: points[name] for name in named}
     for name, (across, up) in label_offsets(points).items():
         style = {"ha": "center", "va": "center", "size": 7, "textcoords": "offset points"}
-        axes.annotate(name, points[name], xytext=(across, up), **style)
+        axes.annotate(figures.short(name), points[name], xytext=(across, up), **style)
     axes.margins(0.12, 0.15)
     axes.set(xlabel="F1 of the baseline", ylabel="improvement of F1")
     return figure

@@ -28,7 +28,7 @@ def write(given: Sequence[epath.PathLike], output: epath.PathLike) -> epath.Path
     output = epath.Path(output)
     pages.write_file(output / "comparison.json", json.dumps(result, indent=2) + "\n")
     drawn = charts.draw(result, accuracy_curves(compared))
-    values = {"result": result, "charts": drawn}
+    values = {"result": result, "charts": drawn, "most_classes": figures.MOST_CLASSES}
     return pages.write_page(output / "comparison.html", "comparison.html.jinja", values)
 
 

@@ -32,7 +32,7 @@ def write_page(path: epath.Path, template: str, values: Mapping[str, Any]) -> ep
 
 def write_file(path: epath.Path, text: str) -> epath.Path:
     """Writes text where --output or the folder's own place is; returns the path."""
-    workdir_lib.write_output(path, text.encode())
+    workdir_lib.write_output(path, text.encode(errors="backslashreplace"))
     return path
 
 

@@ -1,6 +1,5 @@
 """What is done to a trained network's logits afterwards: --tau, --temperature, --calibrate."""
 
-import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -32,10 +31,10 @@ class Correction(NamedTuple):
         """
         if self == NONE:
             return
-        if not math.isfinite(self.tau):
-            raise CorrectionError(f"--tau={self.tau}: must be a finite number, often 1")
-        if not (math.isfinite(self.temperature) and self.temperature > 0):
-            raise CorrectionError(f"--temperature={self.temperature}: must be above 0")
+        if not abs(self.tau) <= 100:
+            raise CorrectionError(f"--tau={self.tau}: must be from -100 to 100, often 1")
+        if not 0.01 <= self.temperature <= 100:
+            raise CorrectionError(f"--temperature={self.temperature}: must be from 0.01 to 100")
         if not has_cnn:
             raise CorrectionError(
                 "--tau, --temperature and --calibrate: this run trained no CNN, so no logits"

@@ -36,16 +36,16 @@ def evaluate(
     """
     trained = trained_lib.open_folder(workdir)
     run = trained.run_name(fold)
-    variables = trained.restore(run, checkpoint=checkpoint, weights=weights)
+    variables, has_cnn = trained.restore(run, checkpoint=checkpoint, weights=weights)
     judged = split or ("test" if run == sampling.TEST else "valid")
-    trained.check_correction(correction, run, split=judged)
+    trained.check_correction(correction, run, has_cnn=has_cnn, split=judged)
     data = trained.data(elsewhere)
     if correction.calibrate:
         trained.check_own(data)
     made = trained.post_hoc(variables, run, correction, data)
     indices = trained.indices(data, run, split)
     counts = about.train_counts(trained.folder, run)
-    record = _evaluation(trained, data, variables, indices, made, counts)
+    record = _evaluation(trained, data, variables, indices, made, counts, joint=has_cnn)
     result = metrics.result(record, trained.description.class_names)
     name = f"{run}-{judged}-{checkpoint}{f'-{weights}' if weights else ''}{correction.suffix}"
     if not trained.is_own(data):
@@ -64,8 +64,10 @@ def _evaluation(
     indices: np.ndarray,
     correction: losses.PostHoc | None,
     class_counts: Sequence[int] | None,
+    *,
+    joint: bool,
 ) -> schema.Evaluation:
-    """The figures of the images at `indices`."""
+    """The figures of the images at `indices`; `joint=False` leaves the CNN out."""
     (mesh, *_) = devices.lanes(0).meshes
     pipeline = epochs.Pipeline(data.images.shape[1:], trained.statistics)
     place = epochs.place(data, pipeline, mesh)
@@ -74,7 +76,7 @@ def _evaluation(
         devices.put(mesh, variables),
         place.data,
         place.order(indices, epochs.EVAL_BATCH_SIZE),
-        joint=trained.config.use_cnn,
+        joint=joint,
         pipeline=place.pipeline,
         loss=trained.loss,
         correction=correction,

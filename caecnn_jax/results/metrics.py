@@ -47,9 +47,11 @@ def per_class(confusion: Confusion, class_names: Sequence[str]) -> dict[str, dic
     }
 
 
-def macro_f1(table: dict[str, dict[str, float]]) -> float:
-    """The unweighted mean over classes of F1, from `per_class`."""
-    return float(np.mean([row["f1"] for row in table.values()]))
+def macro_f1(confusion: Confusion) -> float:
+    """The unweighted mean of F1 over the classes that are there or were predicted."""
+    confusion = np.asarray(confusion)
+    total = confusion.sum(axis=0) + confusion.sum(axis=1)
+    return float(np.mean(2 * np.diag(confusion)[total > 0] / total[total > 0]))
 
 
 def recalls(confusion: Confusion) -> np.ndarray:
@@ -167,7 +169,7 @@ def of_confusion(
     figures = {
         "accuracy": accuracy(confusion),
         "balanced_accuracy": balanced_accuracy(confusion),
-        "macro_f1": macro_f1(per_class(confusion, [str(label) for label in range(len(confusion))])),
+        "macro_f1": macro_f1(confusion),
         "g_mean": g_mean(confusion),
     }
     if class_counts is None:

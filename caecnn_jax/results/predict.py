@@ -185,11 +185,16 @@ def load(
         names = [trained.run_name(None if fold is None else str(fold))]
     elif not names:
         raise PredictError(f"--fold=all: {trained.folder} has no folds (config.do_cv=False)")
-    variables = [
-        trained.restore(name, checkpoint=str(checkpoint), weights=weights) for name in names
-    ]
+    variables = []
     for name in names:
-        trained.check_correction(correction, name)
+        restored = trained.restore(name, checkpoint=str(checkpoint), weights=weights)
+        trained.check_correction(correction, name, has_cnn=trained.config.use_cnn)
+        if trained.config.use_cnn and not restored.has_cnn:
+            raise PredictError(
+                f"the checkpoint of {name} is of warm-up, in which the CNN is not trained: choose "
+                "a later --checkpoint, or train on"
+            )
+        variables.append(restored.variables)
     data = trained.own_data() if correction.calibrate else None
     corrections = [
         trained.post_hoc(one, name, correction, data)

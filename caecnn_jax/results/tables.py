@@ -54,7 +54,9 @@ def summary_sentence(summary: Mapping) -> str:
         parts.append(f"{test[name]:.4f} on the test set")
     sentence = f"{words} {', '.join(parts)}"
     if by_accuracy:
-        f1 = {one: row["f1"] for one, row in (test or cv["mean"])["per_class"].items()}
+        table = (test or cv["mean"])["per_class"]
+        # A test part may lack a class; the folds' mean has no counts, and lacks none.
+        f1 = {one: row["f1"] for one, row in table.items() if row.get("support", 1)}
         worst = min(f1, key=f1.__getitem__)
         sentence += f"; worst class {worst}, F1 {f1[worst]:.4f}"
     return sentence

@@ -6,7 +6,7 @@ import functools
 import os
 import pathlib
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import ml_collections
@@ -27,6 +27,13 @@ from caecnn_jax.training import epochs, optimizers, steps
 
 class TrainedError(errors.UserError):
     """A fold, split, checkpoint or data that the folder does not have."""
+
+
+class Restored(NamedTuple):
+    """What of a checkpoint is evaluated."""
+
+    variables: dict[str, Any]  # {"params", "batch_stats"}, host arrays
+    has_cnn: bool  # a trained one: warm-up leaves it as it was at the start
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,14 +63,22 @@ class Trained:
         """The run that --fold names by number or "test"; None: the test run if any, else fold 1."""
         if fold is None:
             return sampling.run_name(0 if self.config.do_test else 1)
-        return sampling.run_name(int(fold)) if fold.isdecimal() and int(fold) else fold
+        try:
+            # No folder: a path would take another run's weights for this one's.
+            is_number = fold.isdecimal() and int(fold)
+            number = int(fold) if is_number else sampling.run_number(fold)
+        except ValueError as error:
+            raise TrainedError(
+                f"{self.folder} holds no run {fold!r}: choose another --fold"
+            ) from error
+        return sampling.run_name(number)
 
     def weights_of(self, weights: str | None) -> str:
         """Which weights `restore` takes: "ema" or "raw"."""
         return weights or ("ema" if self.config.ema_decay else "raw")
 
-    def restore(self, run: str, *, checkpoint: str, weights: str | None = None) -> dict[str, Any]:
-        """The variables {"params", "batch_stats"} of a checkpoint that are evaluated, host arrays.
+    def restore(self, run: str, *, checkpoint: str, weights: str | None = None) -> Restored:
+        """What of a checkpoint is evaluated.
 
         `checkpoint` is "last", "best" or an epoch's number; `weights` "raw" or "ema" (None: the
         averages where the run keeps any). Where the run still trains and removes that checkpoint,
@@ -82,7 +97,7 @@ class Trained:
                 return self._restore(run, checkpoint, template)
         return self._restore(run, checkpoint, template)
 
-    def _restore(self, run: str, checkpoint: str, template: dict[str, Any]) -> dict[str, Any]:
+    def _restore(self, run: str, checkpoint: str, template: dict[str, Any]) -> Restored:
         """One try of `restore`, shaped like `template`."""
         place = self.folder / run
         if not place.exists():
@@ -99,7 +114,9 @@ class Trained:
         if checkpoint == "best":
             records = saved.restore(epoch, {}).progress["records"]
             epoch = records[metrics.best_epoch(records, self.config.selection_metric)]["epoch"]
-        return steps.evaluated(saved.restore(epoch, template).arrays)
+        restored = saved.restore(epoch, template)
+        is_joint = restored.progress["records"][-1]["phase"] == "joint"
+        return Restored(steps.evaluated(restored.arrays), self.config.use_cnn and is_joint)
 
     def data(self, elsewhere: Mapping[str, str] | None = None) -> dataset.Dataset:
         """The data where they lie now: as given, else where they were, else in TFDS_DATA_DIR.
@@ -178,10 +195,12 @@ class Trained:
         everything = np.arange(len(data.labels))
         return everything[: data.num_train] if split == "train" else everything[data.num_train :]
 
-    def check_correction(self, correction: Correction, run: str, split: str | None = None) -> None:
+    def check_correction(
+        self, correction: Correction, run: str, *, has_cnn: bool, split: str | None = None
+    ) -> None:
         """Raises CorrectionError where it cannot be made for a run, or judged on `split`."""
         folds = sampling.fold_names(self.config)
-        correction.check(run, has_cnn=self.config.use_cnn, folds=folds, split=split)
+        correction.check(run, has_cnn=has_cnn, folds=folds, split=split)
 
     def post_hoc(
         self,

@@ -32,6 +32,20 @@ def test_the_images_of_each_part_are_counted(described):
     assert counts["test"]["expanded"]["bird"] == 12 + 6
 
 
+def test_a_class_called_all_has_a_row_beside_the_sum(described):
+    renamed = {
+        run: {
+            part: {"all" if name == "ship" else name: n for name, n in counts.items()}
+            for part, counts in parts.items()
+        }
+        if run != "regulated"
+        else {"all" if name == "ship" else name: n for name, n in parts.items()}
+        for run, parts in described["class_counts"].items()
+    }
+    rows = [line.split()[:2] for line in about.split_table(renamed)]
+    assert rows.count(["all", "20"]) == 1 and rows[-1] == ["all", "200"]
+
+
 def test_it_is_json_and_tells_versions_and_devices(described):
     again = json.loads(json.dumps(described))
     assert again["environment"]["jax"] == jax.__version__

@@ -1,4 +1,5 @@
 import io
+from xml.etree import ElementTree
 
 import numpy as np
 import pytest
@@ -121,6 +122,12 @@ def test_rare_classes_have_their_own_colour_and_label():
     bars = [bar.get_facecolor() for bar in figure.axes[0].patches]
     assert bars[0] != bars[1] == bars[2]
     assert figure.axes[0].get_yticklabels()[0].get_text() == "bird (rare)"
+
+
+@pytest.mark.parametrize("name", ["a\x1bb", "a\x00b", "a\ufffeb", "caf\udce9", "_old", "é" * 99])
+def test_any_name_can_be_drawn(name):
+    text = figures.svg(figures.draw_per_class_bars({name: 0.5, "b": 0.1}), f"F1 of {name[:1]}")
+    ElementTree.fromstring(text)
 
 
 def test_svg_is_inline_themed_and_free_of_addresses():

@@ -46,6 +46,28 @@ def test_comparison_holds_paired_differences_over_folds(folders, tmp_path):
     assert "<script" not in page.read_text()
 
 
+def test_runs_without_a_test_part_are_compared_by_their_folds(tmp_path):
+    runs = [variant(tmp_path, name, num_folds=2, test=False) for name in ("cnn", "_mixed")]
+    page = compare.write(runs, tmp_path / "out")
+    assert "2 runs on the same data" in synthetic_runs.text_of(page)
+    assert "McNemar" not in page.read_text()
+
+
+def test_of_many_classes_the_charts_show_the_hardest():
+    f1 = {"a": {f"class {n}": n / 100 for n in range(100)}}
+    f1["_b"] = f1["a"]
+    gains = {name: {"mean": 0.1, "low": None, "high": None} for name in f1["a"]}
+    runs = {
+        name: {"cv": {"f1": of}, "difference": {"cv": {"f1": gains}}} for name, of in f1.items()
+    }
+    result = {"parts": ["cv"], "rare_classes": ["class 99"], "baseline": "a", "runs": runs}
+    drawn = charts.draw(result, {})
+    for svg in (drawn["f1"], drawn["gains"], drawn["scatter"]["_b"]):
+        named = set(re.findall(r"class \d+", svg))
+        assert named == {"class 99", *(f"class {n}" for n in range(29))}
+    assert ">_b<" in drawn["f1"].replace("> _b<", ">_b<")  # legends leave out underscores
+
+
 def test_interval_of_one_difference_is_absent():
     assert compare.paired_difference([0.25], 0.25) == {
         "values": [0.25],

@@ -91,8 +91,10 @@ def test_a_prior_that_is_taken_out_twice_is_warned_of(changes, said, caplog, mon
     [
         ({"fold": "1", "correction": Correction(calibrate=True)}, "cannot be judged on it"),
         ({"fold": "test", "correction": Correction(calibrate=True)}, "choose a fold with --fold"),
-        ({"correction": Correction(temperature=0.0)}, "must be above 0"),
-        ({"correction": Correction(tau=float("nan"))}, "must be a finite number"),
+        ({"correction": Correction(temperature=0.0)}, "must be from 0.01 to 100"),
+        ({"correction": Correction(temperature=1e-45)}, "must be from 0.01 to 100"),
+        ({"correction": Correction(tau=float("nan"))}, "must be from -100 to 100, often 1"),
+        ({"correction": Correction(tau=1e39)}, "must be from -100 to 100, often 1"),
         ({"fold": "1", "correction": Correction(temperature=2.0, calibrate=True)}, "leave --temp"),
         ({"weights": "ema"}, "kept no averages"),
     ],

@@ -8,8 +8,8 @@ from etils import epath
 from tensorboard.backend.event_processing import event_accumulator
 from tensorboard.plugins.hparams import plugin_data_pb2
 
-from caecnn_jax.records import board
-from caecnn_jax.results import evaluate, metrics, trained
+from caecnn_jax.records import board, checkpoints
+from caecnn_jax.results import corrections, evaluate, metrics, predict, tables, trained
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 
@@ -49,6 +49,26 @@ def test_a_result_says_which_images_were_right(trained_run, same_data):
     labels = data.labels[own.indices(data, "fold_1", "valid")]
     by_class = np.bincount(labels[correct], minlength=len(data.class_names))
     np.testing.assert_array_equal(by_class, np.diag(result["confusion_matrix"]))
+
+
+def test_a_cnn_that_warm_up_left_untrained_is_not_used(trained_run, same_data, monkeypatch):
+    restore = checkpoints.Checkpoints.restore
+
+    def of_warmup(*args):
+        restored = restore(*args)
+        restored.progress["records"][-1]["phase"] = "warmup"
+        return restored
+
+    monkeypatch.setattr(checkpoints.Checkpoints, "restore", of_warmup)
+    folder = epath.Path(trained_run)
+    _, result = evaluate.evaluate(folder, fold="1")
+    assert result["loss_cae"] is not None
+    assert result["accuracy"] is result["loss_cnn"] is result["confusion_matrix"] is None
+    assert tables.text_table(result)
+    with pytest.raises(corrections.CorrectionError, match="trained no CNN"):
+        evaluate.evaluate(folder, fold="1", correction=corrections.Correction(tau=1.0))
+    with pytest.raises(predict.PredictError, match="fold_1 is of warm-up, in which the CNN is not"):
+        predict.load(folder, fold=1)
 
 
 def test_any_split_can_be_evaluated(trained_run, same_data):

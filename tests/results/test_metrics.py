@@ -30,7 +30,13 @@ def test_the_figures_of_each_class_are_those_found_by_hand():
     }
     assert table["bee"] == {"precision": 0.6, "recall": 1.0, "f1": 0.75, "support": 3}
     assert table["cat"] == {"precision": 0.0, "recall": 0.0, "f1": 0.0, "support": 1}
-    assert metrics.macro_f1(table) == pytest.approx((8 / 11 + 0.75) / 3)
+    assert metrics.macro_f1(CONFUSION) == pytest.approx((8 / 11 + 0.75) / 3)
+
+
+def test_a_class_that_is_neither_there_nor_predicted_has_no_f1():
+    found = metrics.of_confusion(np.diag([5, 5, 0]))
+    assert found["accuracy"] == found["balanced_accuracy"] == found["macro_f1"] == 1
+    assert metrics.of_confusion(np.array([[5, 0, 0], [0, 4, 1], [0, 0, 0]]))["macro_f1"] < 0.7
 
 
 @hypothesis.given(st.lists(st.tuples(st.integers(0, 2), st.integers(0, 2)), max_size=40))

@@ -69,3 +69,9 @@ def test_the_summary_table_has_a_column_a_run():
     assert [name[:2] for name in rows][-len(NAMES) :] == ["F1"] * len(NAMES)
     assert rows["F1 bee"][0] == "0.7500"
     assert "nll" not in rows
+
+
+def test_the_worst_class_is_one_that_has_images():
+    rows = {"a": {"f1": 0.9, "support": 5}, "b": {"f1": 0.0, "support": 0}}
+    summary = {"cv": None, "test": {"accuracy": 0.9, "per_class": rows}}
+    assert tables.summary_sentence(summary).endswith("worst class a, F1 0.9000")

@@ -35,8 +35,11 @@ def test_a_data_dir_that_a_path_does_not_use_is_an_error(tmp_path):
 def test_a_run_is_named_by_number_or_test(trained_run):
     folder = trained.open_folder(trained_run)
     assert folder.run_name("2") == "fold_2"
-    for no_run in ("0", "²"):  # folds are counted from 1, and the test run is no fold
-        assert folder.run_name(no_run) == no_run
+    assert folder.run_name("fold_2") == "fold_2" and folder.run_name("test") == "test"
+    # Folds are counted from 1, the test run is no fold, and a path is none either.
+    for no_run in ("0", "²", "fold_2/", str(trained_run / "fold_2")):
+        with pytest.raises(trained.TrainedError, match="choose another --fold"):
+            folder.run_name(no_run)
     assert folder.run_name(None) == "test"
     folder.config.do_test = False
     assert folder.run_name(None) == "fold_1"
@@ -55,7 +58,7 @@ def test_a_checkpoint_that_training_removes_is_looked_for_again(trained_run, tmp
         return found
 
     def restore():
-        return trained.open_folder(folder).restore("test", checkpoint="last")
+        return trained.open_folder(folder).restore("test", checkpoint="last").variables
 
     monkeypatch.setattr(checkpoints.Checkpoints, "steps", steps)
     assert restore().keys() == {"params", "batch_stats"}
