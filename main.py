@@ -67,6 +67,10 @@ def main(argv: list[str]) -> int:
     if argv[1:] and not paths:
         raise errors.UserError(f"{argv[1]!r} is no flag: see --help")
     command_line.check_used(MODE.value, USED)
+    for path in paths + argv[1:]:
+        # The empty path would be the current folder: a variable of the shell that is not set.
+        if not path or (MODE.value == "report" and path.endswith("=")):
+            raise errors.UserError(f"{path!r} names nothing: give a path")
     logs.to_console(LOG_LEVEL.value)
     workdir: str = WORKDIR.value or ""
     if not workdir and not RUNS.value:

@@ -28,7 +28,7 @@ from benchmarks import chart, startup, worker
 RESULTS = worker.PROJECT / "benchmarks" / "results"
 CONFIGS = sorted(
     path.stem
-    for path in (worker.PROJECT / "configs").glob("*.py")
+    for path in (worker.PROJECT / "configs").glob("[a-z]*.py")
     if path.stem not in ("default", "from_json")
 )
 BATCH_SIZE = 64  # images; --steps counts in these, evaluation too

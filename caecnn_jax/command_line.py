@@ -41,7 +41,7 @@ def define_config() -> flags.FlagHolder:
             lock_config=False,
             accept_new_attributes=True,  # a further class's count; config.validate knows all fields
         )
-    except flags.Error as error:
+    except (flags.Error, UnicodeDecodeError) as error:
         _end(USER_ERROR, f"error: --flagfile: {_sentence(error)}")
 
 
@@ -118,7 +118,7 @@ def parse(argv: list[str]) -> list[str]:
 
     The program must have defined the flag --config, a config file's.
     """
-    argv = _with_own_config(argv)
+    argv = _with_own_config(_expanded(argv))
     path = _value_of(argv, "config")
     if path is not None:
         _check_file(path)
@@ -140,6 +140,12 @@ def parse(argv: list[str]) -> list[str]:
     except errors.UserError as error:
         raise errors.UserError(f"--config={path}: {_sentence(error)}") from error
     except Exception as error:  # a config file is a program: it may raise anything
+        if path is None:  # such as a pipe that nobody reads, to which --help prints
+            raise
+        if isinstance(error, AttributeError) and "'get_config'" in str(error):
+            raise errors.UserError(
+                f"--config={path}: has no function get_config; a study needs --mode study"
+            ) from error
         reason = f"{type(error).__name__}: {_sentence(error)}"
         raise errors.UserError(f"--config={path}: {reason}") from error
     if path is not None and not has_fields:
@@ -148,6 +154,17 @@ def parse(argv: list[str]) -> list[str]:
         )
     _check_values(argv)
     return rest
+
+
+def _expanded(argv: list[str]) -> list[str]:
+    """The arguments, with those of each --flagfile in its place; --config may be there once."""
+    try:
+        argv = [*argv[:1], *flags.FLAGS.read_flags_from_files(argv[1:], force_gnu=False)]
+    except flags.Error as error:
+        raise errors.UserError(f"--flagfile: {_sentence(error)}") from error
+    if sum(arg.partition("=")[0] in ("--config", "-config") for arg in argv) > 1:
+        raise errors.UserError("--config is there more than once: give one file")
+    return argv
 
 
 def elsewhere() -> dict[str, str]:
@@ -220,11 +237,18 @@ def _with_own_config(argv: list[str]) -> list[str]:
     So `configs/mixed.py` is found from any folder, unless there is a file of that name.
     """
     path = _value_of(argv, "config") or ""
-    file = path.partition(":")[0]
-    if pathlib.Path(file).exists() or not (_PROGRAM / file).is_file():
-        return argv
-    whole = {path: f"{_PROGRAM / path}", f"--config={path}": f"--config={_PROGRAM / path}"}
+    whole = {path: own_file(path), f"--config={path}": f"--config={own_file(path)}"}
     return [whole.get(arg, arg) for arg in argv]
+
+
+def own_file(path: str) -> str:
+    """A config's or study's file, "FILE" or "FILE:argument", found where the program is if need be.
+
+    A file of that name in the current folder comes first.
+    """
+    file = path.partition(":")[0]
+    is_own = not pathlib.Path(file).exists() and (_PROGRAM / file).is_file()
+    return str(_PROGRAM / path) if is_own else path
 
 
 def _value_of(argv: list[str], wanted: str) -> str | None:

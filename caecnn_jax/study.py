@@ -22,8 +22,8 @@ from typing import Any, NamedTuple
 
 import ml_collections
 
+from caecnn_jax import command_line, errors
 from caecnn_jax import config as config_lib
-from caecnn_jax import errors
 
 Changes = Mapping[str, Any]  # {"dotted.field": value}
 Variants = Mapping[str, Changes]  # by name
@@ -154,7 +154,7 @@ def _fields(path: str) -> dict[str, Any]:
 
 def _call(path: str, function: str) -> Any:
     """What a function of a Python file returns, "FILE" or "FILE:argument"."""
-    file, colon, argument = path.partition(":")
+    file, colon, argument = command_line.own_file(path).partition(":")
     if not os.path.isfile(file):
         raise StudyError(f"{file}: there is no such file")
     loader = importlib.machinery.SourceFileLoader(f"{pathlib.Path(file).stem}_file", file)

@@ -1,6 +1,6 @@
-r"""Draws the README's pictures of a trained run: docs/f1.png, learning_curves.png and others.
+r"""Draws a trained run's pictures for README and docs/: its reconstructions, or three in one.
 
-Run:     python examples/readme_pictures.py --workdir runs/mixed [--output docs]
+Run:     python examples/readme_pictures.py --workdir runs/demo --output docs/reconstructions.png
          python examples/readme_pictures.py --workdir runs/fashion --together docs/own-images.png
 Needs:   a finished run, and the images that it was trained on
 
@@ -40,23 +40,16 @@ def reconstructions(folder: pathlib.Path, fold: str | None) -> bytes:
 
 
 def pictures(folder: pathlib.Path, fold: str | None) -> dict[str, bytes]:
-    """The PNG files by name, of what the run has got."""
+    """The three PNG files by name."""
     run = runs.read(folder)
     name = fold or list(run.history)[-1]
     records = run.history[f"fold_{name}" if name.isdigit() else name]
-    means = runs.f1_by_class(run.cv and run.cv["mean"])
-    spread = runs.f1_by_class(run.cv and run.cv["std"])
-    points = runs.f1_by_class(run.test)
-    bars = means or points
-    files = {"learning_curves": figures.learning_curves(records)}
-    if bars:
-        several = (spread, points) if means else (None, None)
-        files["f1"] = figures.png(figures.draw_per_class_bars(bars, *several, run.rare))
-        matrix = list(report.confusion_matrices(run).values())[-1]  # of the test set, if any
-        files["confusion_matrix"] = figures.confusion_matrix(matrix, run.class_names)
-    if run.config["use_cae"]:
-        files["reconstructions"] = reconstructions(folder, fold)
-    return files
+    matrix = list(report.confusion_matrices(run).values())[-1]  # of the test set, if any
+    return {
+        "reconstructions": reconstructions(folder, fold),
+        "confusion_matrix": figures.confusion_matrix(matrix, run.class_names),
+        "learning_curves": figures.learning_curves(records),
+    }
 
 
 def together(files: dict[str, bytes], width: int = 1400) -> bytes:
@@ -84,19 +77,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--workdir", required=True, help="the run's folder")
     parser.add_argument("--fold", help="of curves and reconstructions; default: the test run")
-    parser.add_argument("--output", default=ROOT / "docs", help="the pictures' folder")
-    parser.add_argument("--together", help="a file: three of the pictures in one, and no others")
+    parser.add_argument("--output", help="a file for the reconstructions")
+    parser.add_argument("--together", help="a file for them, confusion matrix and curves in one")
     args = parser.parse_args()
-    files = pictures(workdir.resolve(args.workdir), args.fold)
+    folder = workdir.resolve(args.workdir)
+    if args.output:
+        workdir.write_bytes(workdir.resolve(args.output), reconstructions(folder, args.fold))
     if args.together:
-        workdir.write_bytes(workdir.resolve(args.together), together(files))
-        print(f"written to {args.together}")
-        return
-    output = workdir.resolve(args.output)
-    output.mkdir(parents=True, exist_ok=True)
-    for name, png in files.items():
-        workdir.write_bytes(output / f"{name}.png", png)
-        print(f"written to {output / name}.png")
+        picture = together(pictures(folder, args.fold))
+        workdir.write_bytes(workdir.resolve(args.together), picture)
 
 
 if __name__ == "__main__":

@@ -84,6 +84,7 @@ def test_table_and_chart_show_every_contender(tmp_path):
 def test_only_joined_networks_have_a_warmup():
     assert throughput.phases_of("mixed") == ("warmup", "joint", "evaluate")
     assert throughput.phases_of("cnn") == ("joint", "evaluate")
+    assert all(throughput.phases_of(config) for config in throughput.CONFIGS)  # of `all`
 
 
 def test_peers_need_the_mixed_config():

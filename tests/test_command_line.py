@@ -165,3 +165,44 @@ def test_an_expansion_may_become_a_count_or_the_largest(config, given, expected)
     command = [sys.executable, "-c", code, *fields, "--workdir=unused"]
     done = subprocess.run(command, cwd=PROJECT, capture_output=True, text=True, check=True)
     assert ast.literal_eval(done.stdout).items() >= expected.items()
+
+
+def main_py(*args, **options) -> subprocess.CompletedProcess:
+    command = [sys.executable, str(PROJECT / "main.py"), *map(str, args)]
+    return subprocess.run(command, capture_output=True, text=True, check=False, **options)
+
+
+def test_a_studys_flags_may_be_in_a_flagfile_and_its_files_are_found_from_anywhere(tmp_path):
+    flagfile = tmp_path / "f.txt"
+    flagfile.write_text("--mode=study\n--config=studies/ablation.py\n--config.num_epoch=0\n")
+    done = main_py(f"--flagfile={flagfile}", f"--workdir={tmp_path}/runs", cwd=tmp_path)
+    assert done.returncode == 2 and "variant 'best': config.num_epoch=0" in done.stderr
+    mine = tmp_path / "mine.py"
+    mine.write_text(
+        "def get_study():\n    return {'base': 'configs/best.py', 'variants': {'a': {'x': 1}},"
+        " 'seeds': (0,), 'baseline': 'a'}\n"
+    )
+    args = ("--mode=study", f"--config={mine}", f"--workdir={tmp_path}/runs")
+    assert "variant 'a': config.x is no field" in main_py(*args, cwd=tmp_path).stderr
+
+
+@pytest.mark.parametrize(
+    ("args", "sentence"),
+    [
+        (["--config=configs/cnn.py", "--config", "configs/cae.py"], "--config is there more than"),
+        (["--config=studies/ablation.py"], "no function get_config; a study needs --mode study"),
+        (["--flagfile=docs/report.png"], "--flagfile: "),
+        (["--mode=predict", "--images", ""], "'' names nothing: give a path"),
+        (["--mode=report", "--runs", "runs/a", "b="], "'b=' names nothing: give a path"),
+    ],
+)
+def test_what_is_wrong_with_the_flags_is_one_sentence(args, sentence, tmp_path):
+    done = main_py(*args, f"--workdir={tmp_path}/run", cwd=PROJECT)
+    assert done.returncode == 2 and done.stdout == ""
+    assert sentence in done.stderr and len(done.stderr.splitlines()) == 1
+
+
+def test_help_that_nobody_reads_ends_as_others_do():
+    command = f"{sys.executable} main.py --help | true; exit ${{PIPESTATUS[0]}}"
+    done = subprocess.run(["bash", "-c", command], cwd=PROJECT, capture_output=True, check=False)
+    assert done.returncode in (0, 141) and done.stderr == b""

@@ -85,6 +85,7 @@ def test_no_two_variants_of_a_study_are_the_same(file):
     "file",
     [
         "ablation",
+        "best",
         "fast",
         "fast.py:decide",
         "own_images",

@@ -12,7 +12,6 @@ import pytest
 from caecnn_jax.data import cifar, cifar_archives, cifar_hosts, cifar_prepared, cifar_sources
 from caecnn_jax.errors import DataError
 
-REPOSITORY = pathlib.Path(__file__).resolve().parents[2]
 TFDS_DATA_DIR = os.environ.get("TFDS_DATA_DIR")
 
 

@@ -38,7 +38,7 @@ def test_a_joint_step_stays_within_its_cycles_and_memory():
 
 def test_what_only_shifts_and_flips_selects_whole_pixels():
     joint = row("joint", "best")
-    assert joint["step_cycles"] < 800_000
+    assert joint["step_cycles"] < 560_000
     assert joint["temporaries_mib"] < 20 and joint["gathers_without_estimate"] == 1
 
 

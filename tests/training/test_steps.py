@@ -11,8 +11,6 @@ from builders import tiny_config
 from caecnn_jax.networks import losses, models
 from caecnn_jax.training import steps
 
-PLAIN = steps.Recipe(optimizers=())
-
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 
 
