@@ -8,7 +8,7 @@ Cost:    about four minutes a run on one CPU core; --dry_run tells.
 
 The field judges on the balanced test set, so this does: nothing is chosen by it. The recipe is that
 of configs/long_tail.py, with 30 epochs in place of 200, a rate of 0.03 in place of 0.1, and the
-reference's CNN, which trains two to three times as fast as that config's. The rate is for all
+reference's CNN, which trains faster than that config's. The rate is for all
 methods: on a held-out tenth of the training images cross-entropy comes to the balanced accuracy
 0.538 with 0.1, 0.574 with 0.03 and 0.566 with 0.01 (seed 0); and with 0.1 class weights from the
 first epoch on do not train this network, whose linear layer reads 2,048 features, ResNet-32's 64.
