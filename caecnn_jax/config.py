@@ -90,7 +90,7 @@ SCHEMA = {
     "test_early_stopping": fields.flag,
     "lr_schedule": fields.one_of(SCHEDULES),
     "lr_ramp_epochs": fields.whole(0, MAX_EPOCHS),
-    "lr_milestones": fields.milestones,
+    "lr_milestones": fields.milestones(MAX_EPOCHS),
     "lr_factors": fields.step_factors,
     "balanced_batches_from": fields.whole(0, MAX_EPOCHS),
     "mixup_alpha": fields.mixup,
@@ -246,16 +246,13 @@ def corrected_by(config: ml_collections.ConfigDict) -> list[str]:
 
 def warnings(config: ml_collections.ConfigDict) -> list[str]:
     """A sentence for each setting of a valid config that will have no effect in its epochs."""
-    both = config.use_cae and config.use_cnn
-    warmup, joint = config.only_train_cae_until, config.num_epoch
-    sentences = []
-    if both:
-        joint = max(0, config.num_epoch - warmup)
-        if not joint:
-            sentences.append(
-                f"config.only_train_cae_until={warmup}: warm-up takes all {config.num_epoch} "
-                "epochs, and the CNN is never trained: lower it, or raise config.num_epoch"
-            )
+    warmup, sentences = config.only_train_cae_until, []
+    joint = max(0, config.num_epoch - warmup_epochs(config))
+    if not joint:
+        sentences.append(
+            f"config.only_train_cae_until={warmup}: warm-up takes all {config.num_epoch} "
+            "epochs, and the CNN is never trained: lower it, or raise config.num_epoch"
+        )
     weights, deferred = config.cnn.loss.class_weights, config.cnn.loss.deferred_until
     balanced = config.balanced_batches_from
     late = {
@@ -294,6 +291,11 @@ def flatten(fields: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
         nested = isinstance(value, Mapping) and value
         flat |= flatten(value, f"{prefix}{name}.") if nested else {prefix + name: value}
     return flat
+
+
+def warmup_epochs(config: ml_collections.ConfigDict) -> int:
+    """The first epochs, in which the CAE trains alone; 0 where there is no CNN to wait for it."""
+    return config.only_train_cae_until if config.use_cae and config.use_cnn else 0
 
 
 def is_path(dataset: str) -> bool:

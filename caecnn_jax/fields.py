@@ -49,27 +49,28 @@ def whole(low: int, high: int | None = None) -> Callable:
     return check
 
 
-def _is_number(value) -> bool:
+def is_number(value) -> bool:
+    """Whether it is a finite int or float, and no bool."""
     return type(value) in (int, float) and abs(value) <= sys.float_info.max  # false for nan
 
 
 def rate(field: str, value) -> None:
     """A number above 0."""
-    require(_is_number(value) and value > 0, field, value, "must be a number above 0")
+    require(is_number(value) and value > 0, field, value, "must be a number above 0")
 
 
 def number(low: float, high: float) -> Callable:
     """A number from `low` to `high`."""
 
     def check(field: str, value) -> None:
-        ok = _is_number(value) and low <= value <= high
+        ok = is_number(value) and low <= value <= high
         require(ok, field, value, f"must be a number from {low:g} to {high:g}")
 
     return check
 
 
 def _are_numbers(value, count: int) -> bool:
-    return isinstance(value, tuple) and len(value) == count and all(map(_is_number, value))
+    return isinstance(value, tuple) and len(value) == count and all(map(is_number, value))
 
 
 def betas(field: str, value) -> None:
@@ -80,32 +81,34 @@ def betas(field: str, value) -> None:
 
 def below_one(field: str, value) -> None:
     """A number from 0 to below 1."""
-    require(
-        _is_number(value) and 0 <= value < 1, field, value, "must be a number from 0 to below 1"
-    )
+    require(is_number(value) and 0 <= value < 1, field, value, "must be a number from 0 to below 1")
 
 
 def inner_share(field: str, value) -> None:
     """A number between 0 and 1."""
-    require(_is_number(value) and 0 < value < 1, field, value, "must be a number between 0 and 1")
+    require(is_number(value) and 0 < value < 1, field, value, "must be a number between 0 and 1")
 
 
 def mixup(field: str, value) -> None:
     """Alpha of a Beta distribution, or 0; nearer to 0 float32 draws no number from it."""
-    ok = _is_number(value) and (value == 0 or 0.001 <= value <= 100)
+    ok = is_number(value) and (value == 0 or 0.001 <= value <= 100)
     require(ok, field, value, "must be 0, or a number from 0.001 to 100")
 
 
-def milestones(field: str, value) -> None:
-    """Rising epochs."""
-    ok = isinstance(value, tuple) and all(type(item) is int for item in value)
-    ok = ok and all(0 < item <= 1_000_000 for item in value) and list(value) == sorted(set(value))
-    require(ok, field, value, "must be rising epochs from 1 to 1000000, such as (160, 180)")
+def milestones(high: int) -> Callable:
+    """Rising epochs, up to `high`."""
+
+    def check(field: str, value) -> None:
+        ok = isinstance(value, tuple) and all(type(item) is int for item in value)
+        ok = ok and all(0 < item <= high for item in value) and list(value) == sorted(set(value))
+        require(ok, field, value, f"must be rising epochs from 1 to {high}, such as (160, 180)")
+
+    return check
 
 
 def step_factors(field: str, value) -> None:
     """Numbers above 0."""
-    ok = isinstance(value, tuple) and all(_is_number(item) and item > 0 for item in value)
+    ok = isinstance(value, tuple) and all(is_number(item) and item > 0 for item in value)
     require(ok, field, value, "must be numbers above 0, such as (0.01, 0.0001)")
 
 

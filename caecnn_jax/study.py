@@ -24,6 +24,7 @@ import ml_collections
 
 from caecnn_jax import command_line, errors
 from caecnn_jax import config as config_lib
+from caecnn_jax import fields as field_checks
 
 Changes = Mapping[str, Any]  # {"dotted.field": value}
 Variants = Mapping[str, Changes]  # by name
@@ -225,7 +226,7 @@ def _check_kinds(fields: Mapping[str, Any]) -> None:
         if field in fields and not isinstance(fields[field], kind):
             raise StudyError(f"{field}={fields[field]!r}: must be {words}")
     for seed in fields["seeds"]:
-        if not _is_number(seed, int):
+        if type(seed) is not int:
             raise StudyError(f"seeds={fields['seeds']!r}: must be a tuple of whole numbers")
     baseline = fields["baseline"]
     if isinstance(baseline, Mapping) and not all(
@@ -240,12 +241,10 @@ def _check_published(published: Mapping[str, Any]) -> None:
         raise StudyError("published: lacks its source")
     for part in published.keys() & {"cv", "test"}:
         figures = published[part]
-        if not isinstance(figures, Mapping) or not all(map(_is_number, figures.values())):
+        if not isinstance(figures, Mapping) or not all(
+            map(field_checks.is_number, figures.values())
+        ):
             raise StudyError(f"published.{part}={figures!r}: must map variants to numbers")
-
-
-def _is_number(value: Any, kind: type | types.UnionType = int | float) -> bool:
-    return isinstance(value, kind) and not isinstance(value, bool)
 
 
 def _check_variant(name: str, changes: Changes) -> None:

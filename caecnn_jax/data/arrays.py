@@ -61,7 +61,7 @@ def _listing(
         return pixels.from_array(images, order, form, str(path))
 
     files = sorted(path.glob("*ubyte*")) if path.is_dir() else [path]
-    marks = [[file.name, file.stat().st_size, file.stat().st_mtime_ns] for file in files]
+    marks = [listing.mark(file, file.name) for file in files]
     return listing.of_labels(
         path.stem, class_names, labels, num_train, read, marks, shape=images.shape[1:]
     )

@@ -83,7 +83,7 @@ def open_100(grain: str, data_source: str, data_dir: str | None) -> listing.List
         return pixels.from_array(images, order, form, name)
 
     files = sorted(archive.iterdir()) if archive.is_dir() else [archive]
-    marks = [[str(file), file.stat().st_size, file.stat().st_mtime_ns] for file in files]
+    marks = [listing.mark(file, str(file)) for file in files]
     return listing.of_labels(
         name,
         class_names,

@@ -179,16 +179,7 @@ def _listing(
         np.array([numbers[item.label] for item in items], np.int32),
         sum(item.part == TRAIN for item in items),
         read,
-        [_mark(path, root) for path in paths],
+        [listing.mark(path, os.path.relpath(path, root)) for path in paths],
         passed_over=+passed_over,
         files=paths,
     )
-
-
-def _mark(path: pathlib.Path, root: pathlib.Path) -> list:
-    """What tells that a file is the same as when it was cached."""
-    try:
-        status = path.stat()
-    except (OSError, ValueError):  # it will be told among those that cannot be read
-        return [os.path.relpath(path, root), 0, 0]
-    return [os.path.relpath(path, root), status.st_size, status.st_mtime_ns]

@@ -52,6 +52,15 @@ def of_labels(
     return Listing(name, names, train, test, lambda: labels, read, fingerprint, **more)
 
 
+def mark(path: pathlib.Path, name: str) -> list:
+    """What tells that a file is the same as when it was cached: `name`, its size and its time."""
+    try:
+        status = path.stat()
+    except (OSError, ValueError):  # it will be told among those that cannot be read
+        return [name, 0, 0]
+    return [name, status.st_size, status.st_mtime_ns]
+
+
 def check_classes(found: Listing) -> None:
     """Raises DataError unless there are 2 to 1,000 classes, each with training images."""
     count = len(found.class_names)

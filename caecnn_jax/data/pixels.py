@@ -4,7 +4,6 @@ import collections
 import hashlib
 import json
 import os
-import struct
 import zipfile
 import zlib
 from collections.abc import Iterable, Sequence
@@ -31,13 +30,11 @@ class Form(NamedTuple):
 NPZ_DAMAGE = (
     OSError,
     ValueError,
-    TypeError,
-    AttributeError,
+    TypeError,  # a .npy in its place
     LookupError,
     EOFError,
-    MemoryError,
-    RuntimeError,
-    struct.error,
+    MemoryError,  # a header that claims more
+    RuntimeError,  # encrypted, or packed in an unknown way
     zlib.error,
     zipfile.BadZipFile,
 )

@@ -81,14 +81,8 @@ def open_folder(folder: pathlib.Path, name: str, label: str = "label") -> listin
     def read(wanted: np.ndarray, form: Form) -> Pixels:
         return _read(shards, info.features, order[wanted], form, str(folder))
 
-    return listing.of_labels(
-        name, class_names, labels, num_train, read, [name, label, *map(_file_mark, shards)]
-    )
-
-
-def _file_mark(path: os.PathLike) -> list:
-    status = pathlib.Path(path).stat()
-    return [pathlib.Path(path).name, status.st_size, status.st_mtime_ns]
+    marks = [listing.mark(shard, shard.name) for shard in map(pathlib.Path, shards)]
+    return listing.of_labels(name, class_names, labels, num_train, read, [name, label, *marks])
 
 
 def read_info(folder: pathlib.Path):

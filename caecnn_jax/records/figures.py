@@ -6,7 +6,6 @@ C is the number of classes, from 2 to many, N of images; matrices have true clas
 
 import io
 import math
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from xml.etree import ElementTree
 
@@ -262,10 +261,6 @@ def png(figure: drawing.Figure) -> bytes:
     return buffer.getvalue()
 
 
-# What a class or a folder may be called, and XML cannot hold.
-_NO_XML = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\ufffe\uffff]")
-
-
 def svg(figure: drawing.Figure, label: str) -> str:
     """The figure as an SVG element to stand inside HTML: small, sharp at any size, transparent.
 
@@ -276,7 +271,7 @@ def svg(figure: drawing.Figure, label: str) -> str:
     nothing = dict.fromkeys(("Creator", "Date", "Format", "Type"))
     with drawing.settings(svg_hashsalt=label):
         figure.savefig(buffer, format="svg", transparent=True, metadata=nothing)
-    root = ElementTree.fromstring(_NO_XML.sub("\ufffd", buffer.getvalue().decode()))
+    root = ElementTree.fromstring(buffer.getvalue())
     for size in ("width", "height"):
         del root.attrib[size]
     root.attrib |= {"role": "img", "aria-label": label}

@@ -1,11 +1,13 @@
 """Reading a run's folder back: config, history, metrics and run.json, checked, as one Run."""
 
 import dataclasses
+import functools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from etils import epath
 
+from caecnn_jax.records import about
 from caecnn_jax.records import workdir as workdir_lib
 from caecnn_jax.results import schema
 
@@ -50,6 +52,11 @@ class Run:
         if self.test:
             found["test"] = self.test
         return found
+
+    @functools.cached_property
+    def dataset_digest(self) -> str:
+        """What tells the whole of the data that it was trained on."""
+        return about.read_description(self.workdir).digest
 
     @property
     def class_names(self) -> list[str]:

@@ -3,6 +3,7 @@
 They take the numbers of `compare.comparison`; a run's colour and marker are the same in all.
 """
 
+import collections
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -23,12 +24,15 @@ def draw(result: Mapping[str, Any], curves: Mapping[str, Any]) -> dict[str, Any]
     del gains[result["baseline"]]
     # As in a report: of very many classes those with the most to gain.
     shown = figures.hardest(baseline, rare, figures.MOST_CLASSES)
-    f1, few = (
-        {run: {name: of[name] for name in shown} for run, of in by.items()} for by in (f1, gains)
-    )
+
+    def only_shown(by_run: Mapping[str, Mapping]) -> dict[str, Any]:
+        return {run: {name: of[name] for name in shown} for run, of in by_run.items()}
+
     return {
-        "f1": figures.svg(draw_f1(f1, rare), "F1 by class and run"),
-        "gains": figures.svg(draw_gains(few, rare), "Improvement of F1 by class and run"),
+        "f1": figures.svg(draw_f1(only_shown(f1), rare), "F1 by class and run"),
+        "gains": figures.svg(
+            draw_gains(only_shown(gains), rare), "Improvement of F1 by class and run"
+        ),
         "scatter": {
             name: figures.svg(
                 draw_scatter(baseline, gain, rare, shown), f"Improvement of {name} by F1"
@@ -113,11 +117,11 @@ def short_names(names: Iterable[str]) -> dict[str, str]:
 
     Whole names of 60 letters would leave no room for the chart.
     """
-    found: dict[str, str] = {}
+    found, seen = {}, collections.Counter[str]()
     for name in names:
         short = figures.short(name, MOST_LETTERS)
-        same = sum(figures.short(other, MOST_LETTERS) == short for other in found)
-        found[name] = f"{short} ({same + 1})" if same else short
+        seen[short] += 1
+        found[name] = f"{short} ({seen[short]})" if seen[short] > 1 else short
     return found
 
 

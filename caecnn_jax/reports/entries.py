@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from etils import epath
 
-from caecnn_jax.records import about, runs
+from caecnn_jax.records import runs
 from caecnn_jax.records import workdir as workdir_lib
 from caecnn_jax.reports import pages
 
@@ -114,7 +114,7 @@ def _check_pair(run: runs.Run, baseline: runs.Run) -> None:
 
 def _data_of(run: runs.Run) -> tuple[str, str]:
     """What tells the images that were kept for training: their data's digest, and their own."""
-    return about.read_description(run.workdir).digest, run.info["data_digest"]
+    return run.dataset_digest, run.info["data_digest"]
 
 
 def same_folds(run: runs.Run, baseline: runs.Run) -> bool:

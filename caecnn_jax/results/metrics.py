@@ -51,7 +51,8 @@ def macro_f1(confusion: Confusion) -> float:
     """The unweighted mean of F1 over the classes that are there or were predicted."""
     confusion = np.asarray(confusion)
     total = confusion.sum(axis=0) + confusion.sum(axis=1)
-    return float(np.mean(2 * np.diag(confusion)[total > 0] / total[total > 0]))
+    f1 = 2 * np.diag(confusion)[total > 0] / total[total > 0]
+    return float(np.mean(f1)) if len(f1) else 0.0
 
 
 def recalls(confusion: Confusion) -> np.ndarray:

@@ -188,12 +188,12 @@ def load(
     variables = []
     for name in names:
         restored = trained.restore(name, checkpoint=str(checkpoint), weights=weights)
-        trained.check_correction(correction, name, has_cnn=trained.config.use_cnn)
         if trained.config.use_cnn and not restored.has_cnn:
             raise PredictError(
                 f"the checkpoint of {name} is of warm-up, in which the CNN is not trained: choose "
                 "a later --checkpoint, or train on"
             )
+        trained.check_correction(correction, name, has_cnn=restored.has_cnn)
         variables.append(restored.variables)
     data = trained.own_data() if correction.calibrate else None
     corrections = [

@@ -246,8 +246,8 @@ def _difference(variant, baseline, finished: Finished, part: str, of) -> dict[st
 def _same_images(one: runs.Run, other: runs.Run, run: str) -> bool:
     """Whether both were evaluated on the same images."""
     digests = [each.info.get("fold_digests", {}).get(run) for each in (one, other)]
-    of_data = [about.read_description(each.workdir).digest for each in (one, other)]
-    return None not in digests and digests[0] == digests[1] and of_data[0] == of_data[1]
+    same_data = one.dataset_digest == other.dataset_digest
+    return None not in digests and digests[0] == digests[1] and same_data
 
 
 def _primary(study: study_lib.Study) -> str:

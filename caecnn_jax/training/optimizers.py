@@ -12,6 +12,8 @@ import ml_collections
 import numpy as np
 import optax
 
+from caecnn_jax import config as config_lib
+
 PyTree = Any
 
 
@@ -85,7 +87,7 @@ def lr_factors(
     if config.use_cae:
         starts["cae"] = 0
     if config.use_cnn:
-        starts["cnn"] = min(config.only_train_cae_until, config.num_epoch)
+        starts["cnn"] = min(config_lib.warmup_epochs(config), config.num_epoch)
     return {
         part: _factors(config, epoch - start, config.num_epoch - start, num_steps)
         for part, start in starts.items()

@@ -7,7 +7,6 @@ folds and test runs of all their folders dealt out alike. One that fails leaves 
 import concurrent.futures
 import contextlib
 import contextvars
-import signal
 import sys
 import threading
 import time
@@ -83,8 +82,7 @@ def train_all(
     ):
 
         def train_one(run: study_lib.Run) -> None:
-            if shared.request.is_made():
-                raise errors.Interrupted(shared.request.signum or signal.SIGTERM)
+            shared.request.check()
             own = shared._replace(request=OwnRequest(shared.request))
             with overview.running(run.name) as on_epoch:
                 _train_folder(run, workdir / run.name, loaded[data_key(run)], own, on_epoch)

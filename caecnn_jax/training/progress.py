@@ -14,6 +14,7 @@ import tqdm
 from absl import logging
 from etils import epath
 
+from caecnn_jax import config as config_lib
 from caecnn_jax import logs
 from caecnn_jax.durations import as_time
 from caecnn_jax.records import claims, workdir
@@ -175,8 +176,7 @@ class Progress:
 
 def is_joint(epoch: int, config: ml_collections.ConfigDict) -> bool:
     """Whether all parts train in an epoch, counted from 1: it is no warm-up epoch."""
-    both = config.use_cae and config.use_cnn
-    return not both or epoch > config.only_train_cae_until
+    return epoch > config_lib.warmup_epochs(config)
 
 
 def _cell(value: float | None, digits: int = 3) -> str:

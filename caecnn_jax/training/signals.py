@@ -9,6 +9,8 @@ from collections.abc import Iterator
 
 from absl import logging
 
+from caecnn_jax import errors
+
 # SIGHUP comes when a terminal goes, SIGUSR1 from SLURM ahead of a job's end, SIGUSR2 by submitit.
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
 ONE = 2.0  # seconds: signals so close are one, sent to a process group and by a wrapper too
@@ -35,6 +37,12 @@ class StopRequest:
                 if multihost_utils.reached_preemption_sync_point(self._times_asked):
                     self.signum = signal.SIGTERM
         return self.signum is not None
+
+    def check(self) -> None:
+        """Raises Interrupted where it is made."""
+        if self.is_made():
+            assert self.signum is not None  # it is made
+            raise errors.Interrupted(self.signum)
 
     def make(self) -> None:
         """Asks to stop from inside the program: one of several runs has failed."""

@@ -10,7 +10,6 @@ import concurrent.futures
 import contextlib
 import contextvars
 import queue
-import signal
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -253,8 +252,7 @@ def deal_out(
     def or_stop_all(journal: Journal) -> None:
         try:
             with shared.free_mesh() as mesh:
-                if shared.request.is_made():  # while it waited for a mesh
-                    raise errors.Interrupted(shared.request.signum or signal.SIGTERM)
+                shared.request.check()  # it may have been made while this waited for a mesh
                 train_one(journal, mesh)
         except BaseException:
             shared.request.make()
@@ -285,9 +283,7 @@ def wait_for_others(progress: Progress, request: signals.StopRequest) -> None:
     Raises Interrupted when a signal comes meanwhile.
     """
     while not progress.all_have_ended():
-        if request.is_made():
-            assert request.signum is not None  # the request is made
-            raise errors.Interrupted(request.signum)
+        request.check()
         time.sleep(SECONDS_BETWEEN_LOOKS)
     devices.wait_for_all("every run has ended")
 

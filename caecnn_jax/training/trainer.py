@@ -112,8 +112,7 @@ class Trainer:
 
     def _joint_epoch(self, epoch: int) -> int:
         """Counts the epochs in which the CNN trains, from 1; 1 before them."""
-        both = self._config.use_cae and self._config.use_cnn
-        return max(epoch - self._config.only_train_cae_until * both, 1)
+        return max(epoch - config_lib.warmup_epochs(self._config), 1)
 
     def _moment(self, epoch: int) -> steps.Moment:
         """The epoch's factors of the learning rates float32 [S], 0 in steps without an image."""

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import ml_collections
 import numpy as np
 
+from caecnn_jax import config as config_lib
 from caecnn_jax.data import augment, dataset, sampling
 from caecnn_jax.durations import as_time
 from caecnn_jax.networks import models
@@ -53,8 +54,7 @@ def of(config: ml_collections.ConfigDict, data: dataset.Dataset | dataset.Source
     """The work of a config; of the data the labels are needed alone."""
     _, splits = sampling.splits(config, data.labels, data.num_train, data.class_names)
     num_epoch = train.with_epochs(config, splits).num_epoch
-    both = config.use_cae and config.use_cnn
-    warmup = min(config.only_train_cae_until, num_epoch) if both else 0
+    warmup = min(config_lib.warmup_epochs(config), num_epoch)
     return Work(
         {split.name: len(split.expanded) for split in splits},
         {split.name: len(split.valid) for split in splits},

@@ -36,6 +36,7 @@ def test_the_figures_of_each_class_are_those_found_by_hand():
 def test_a_class_that_is_neither_there_nor_predicted_has_no_f1():
     found = metrics.of_confusion(np.diag([5, 5, 0]))
     assert found["accuracy"] == found["balanced_accuracy"] == found["macro_f1"] == 1
+    assert metrics.of_confusion(np.zeros((3, 3), int))["macro_f1"] == 0
     assert metrics.of_confusion(np.array([[5, 0, 0], [0, 4, 1], [0, 0, 0]]))["macro_f1"] < 0.7
 
 
