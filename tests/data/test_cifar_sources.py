@@ -107,7 +107,7 @@ def test_records_are_shuffled_on_disk_but_not_in_the_arrays(tiny, root):
 def test_an_archive_is_prepared_in_the_default_folder(
     tiny, tmp_path, monkeypatch, data_source, caplog
 ):
-    caplog.set_level("INFO")
+    caplog.set_level("INFO", logger="absl")
     monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path / "tfds"))
     folder = binary_folder(tmp_path / "cifar-10-batches-bin", tiny)
     assert_is(cifar_sources.load(data_source, str(folder)), tiny)

@@ -119,7 +119,7 @@ def test_a_float64_run_is_used_in_float32_without_x64(tmp_path, images):
         variables = jax.device_get(state.variables)
     assert jax.tree.leaves(variables)[0].dtype == np.float64
     saved = checkpoints.Checkpoints(tmp_path / "test")
-    saved.save(1, {"variables": variables}, {"records": []})
+    saved.save(1, {"variables": variables}, {"records": [{"epoch": 1, "phase": "joint"}]})
     (tmp_path / "config.json").write_text(saved_config.to_text(config))
     about.write_description(epath.Path(tmp_path), ABOUT)
     model = predict.load(tmp_path)

@@ -93,7 +93,7 @@ def test_a_name_of_245_letters_gets_a_shorter_one_for_its_reconstruction(cae_run
 def test_what_a_folder_holds_besides_is_told(cae_run, photos, caplog):
     image_cases.halves().save(photos / "a.png")
     (photos / "._a.png").write_bytes(b"\0\5\x16\7")
-    caplog.set_level("INFO")
+    caplog.set_level("INFO", logger="absl")
     _, skipped = predict_files(cae_run, images=[str(photos)], fold="test")
     assert skipped == 0
     assert "passed over: 1 hidden (the name begins with a dot)" in caplog.text

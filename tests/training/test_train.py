@@ -141,7 +141,7 @@ def test_a_finished_run_says_so_and_loads_nothing(straight, monkeypatch, caplog)
     monkeypatch.setattr(dataset, "load", None)
     folder = straight("mixed")
     before = contents(folder)
-    with caplog.at_level("INFO"):
+    with caplog.at_level("INFO", logger="absl"):
         results = train.train_and_evaluate(config_of("mixed"), folder)
     assert "is finished; there is nothing left to do" in caplog.text
     assert results == before["metrics"] == contents(folder)["metrics"]
