@@ -1,7 +1,7 @@
 r"""Whether the autoencoder helps the classifier, and the rare classes.
 
 Run:     python main.py --mode study --config studies/reconstruction.py --workdir runs/recon
-Decide:  --config studies/reconstruction.py:decide, the rows that decide alone
+Weights: --config studies/reconstruction.py:weights, other weights of its loss, and warm-up
 Few:     --config studies/reconstruction.py:few, with 1, 10 and 100 % of the training images
 Test:    --config studies/reconstruction.py:test, the rows that decide, once, on the test set
 Cost:    --dry_run tells.
@@ -33,12 +33,13 @@ IMBALANCES = {
         "train_data_expansion": {},
     },
 }
-SHARES = {  # of the training images, balanced
+SHARES = {  # of the training images, balanced; the fewer there are, the more folds judge
     f"{percent}_percent": {
         "train_data_regulation": {"all": 50 * percent},
         "train_data_expansion": {},
+        "run_folds": run_folds,
     }
-    for percent in (1, 10, 100)
+    for percent, run_folds in ((1, 5), (10, 1), (100, 1))
 }
 CNN = {
     "use_cae": False,
@@ -54,25 +55,25 @@ def mixed_mode(weight: float) -> dict:
     return {"cae.loss_weight": weight}
 
 
-NETWORKS = {
+DECIDE = {
     "cnn": CNN,
     "mixed_0": mixed_mode(0.0),
-    "mixed_0.1": mixed_mode(0.1),
     "mixed_1": mixed_mode(1.0),
-    "mixed_10": mixed_mode(10.0),
-    "mixed_0.1_warmup": mixed_mode(0.1) | WARMUP,
-    "mixed_1_warmup": mixed_mode(1.0) | WARMUP,
-    "mixed_10_warmup": mixed_mode(10.0) | WARMUP,
     "code": CODE,
+}
+WEIGHTS = {
+    "cnn": CNN,
+    "mixed_0.1": mixed_mode(0.1),
+    "mixed_10": mixed_mode(10.0),
+    "mixed_1_warmup": mixed_mode(1.0) | WARMUP,
     "code_warmup": CODE | WARMUP,
 }
-DECIDE = {name: NETWORKS[name] for name in ("cnn", "mixed_0", "mixed_1", "code")}
 
 
 def get_study(arg=None):
-    """Returns the study; `arg` may be "decide", "few" or "test"."""
-    if arg not in (None, "", "decide", "few", "test"):
-        raise ValueError(f"study argument {arg!r}: known are 'decide', 'few' and 'test'")
+    """Returns the study; `arg` may be "weights", "few" or "test"."""
+    if arg not in (None, "", "weights", "few", "test"):
+        raise ValueError(f"study argument {arg!r}: known are 'weights', 'few' and 'test'")
     base = best.get_config()
     base.cnn.block_sizes, base.cv_early_stopping = mixed.get_config().cnn.block_sizes, False
     base.cnn.opt.update(base.cae.opt)  # Adam for all
@@ -80,18 +81,17 @@ def get_study(arg=None):
     base.do_cv, base.do_test = arg != "test", arg == "test"
     base.num_folds, base.run_folds = 10, 1
     base.selection_metric = "balanced_accuracy"
-    axis, networks = IMBALANCES, NETWORKS
-    if arg == "few":
-        axis, networks = SHARES, DECIDE
+    axis, networks, seeds = IMBALANCES, DECIDE, (0, 1, 2, 3, 4)
+    if arg == "weights":
+        networks, seeds = WEIGHTS, (0, 1, 2)
+    elif arg == "few":
+        axis = SHARES
         # All visit as many images, in at most 100 epochs: the fewer there are, the more epochs.
-        base.num_epoch, base.image_budget, base.run_folds = 100, 270_000, 0
-        base.num_folds = 5
-    elif arg in ("decide", "test"):
-        networks = DECIDE
+        base.num_epoch, base.image_budget, base.num_folds = 100, 270_000, 5
     variants = study.product(axis, networks)
     return {
         "base": base,
         "variants": variants,
-        "seeds": (0, 1, 2, 3, 4),
+        "seeds": seeds,
         "baseline": {name: f"{name.partition('-')[0]}-cnn" for name in variants},
     }

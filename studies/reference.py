@@ -1,7 +1,7 @@
 r"""The reference's six published experiments, with its quirks, beside the published figures.
 
 Run:     python main.py --mode study --config studies/reference.py --workdir runs/reference
-Quick:   --config studies/reference.py:quick, ten epochs with two of warm-up where there is any
+Quick:   --config studies/reference.py:quick, ten epochs of the first fold, two of them warm-up
 Cost:    days on two CPU cores; --dry_run tells.
 
 The test run's training set is not expanded, and the test set stops it early, as in the reference.
@@ -46,7 +46,7 @@ def get_study(arg=None):
     quick = default.is_quick(arg)
     base = default.get_config()
     base.expand_for_test, base.test_early_stopping = False, True
-    base.num_epoch = 10 if quick else 400
+    base.num_epoch, base.run_folds = (10, 1) if quick else (400, 0)
     warmup = {"only_train_cae_until": 2 if quick else 50}
     variants = {
         name: changes

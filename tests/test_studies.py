@@ -20,7 +20,7 @@ FILES = [
     "fast.py:decide",
     "long_tail.py:longer",
     "reference.py:quick",
-    *(f"reconstruction.py:{argument}" for argument in ("decide", "few", "test")),
+    *(f"reconstruction.py:{argument}" for argument in ("weights", "few", "test")),
 ]
 BATCH = {
     "image": jax.ShapeDtypeStruct((2, 32, 32, 3), jnp.float32),
@@ -90,7 +90,7 @@ def test_no_two_variants_of_a_study_are_the_same(file):
         "fast.py:decide",
         "own_images",
         "reconstruction",
-        "reconstruction.py:decide",
+        "reconstruction.py:weights",
         "reconstruction.py:few",
     ],
 )
