@@ -2,6 +2,7 @@ r"""Which settings bring mixed mode's two networks soonest to the reference's ac
 
 Run:     python main.py --mode study --config studies/fast.py --workdir runs/fast
 Decide:  --config studies/fast.py:decide, the two that were left, under three seeds
+Fewer:   --config studies/fast.py:fewer, the one taken with fewer images, or narrower
 Cost:    one to three minutes a run on one slow CPU core; --dry_run tells.
 
 Held-out training images judge: a tenth of them, another one under each seed. The test set is
@@ -21,6 +22,7 @@ WIDTHS = {
     "20_40_64_64": ((3, 14, True), (20, 40, True), (40, 64, True), (64, 64, True)),
     "16_32_48_96": ((3, 10, True), (16, 32, True), (32, 48, True), (48, 96, False)),
 }
+RARE = ("bird", "deer", "truck")
 
 
 def setting(widths: str, rate: float = 3e-3, **changes: Any) -> dict[str, Any]:
@@ -49,18 +51,32 @@ ALL = {
     "20_40_80-not_expanded": setting("20_40_80", train_data_expansion={}),
 }
 DECIDE = {name: ALL[name] for name in ("16_32_48_96", "20_40_80")}
+NARROWER = {"cnn.block_sizes": ((3, 10, True), (16, 24, True), (24, 48, True), (48, 96, False))}
+FEWER_IMAGES = {  # every class has at most 3,500 an epoch
+    "train_data_regulation": {"all": 3500} | dict.fromkeys(RARE, 2500),
+    "train_data_expansion": dict.fromkeys(RARE, 1000),
+}
+FEWER = {
+    "16_32_48_96": setting("16_32_48_96"),
+    "16_24_48_96": setting("16_32_48_96", **NARROWER),
+    "16_32_48_96-fewer_images": setting("16_32_48_96", **FEWER_IMAGES),
+    "16_24_48_96-fewer_images": setting("16_32_48_96", **NARROWER, **FEWER_IMAGES),
+    "16_24_48_96-fewer_images-rate_0.0045": setting(
+        "16_32_48_96", rate=4.5e-3, **NARROWER, **FEWER_IMAGES
+    ),
+}
 
 
 def get_study(arg=None):
-    """Returns the study; `arg` may be "decide"."""
-    if arg not in (None, "", "decide"):
-        raise ValueError(f"study argument {arg!r}: known is 'decide'")
+    """Returns the study; `arg` may be "decide" or "fewer"."""
+    if arg not in (None, "", "decide", "fewer"):
+        raise ValueError(f"study argument {arg!r}: known are 'decide' and 'fewer'")
     base = fast.get_config()
     base.do_cv, base.do_test, base.num_folds, base.run_folds = True, False, 10, 1
-    variants = DECIDE if arg == "decide" else ALL
+    variants = {"decide": DECIDE, "fewer": FEWER}.get(arg, ALL)
     return {
         "base": base,
         "variants": variants,
-        "seeds": (0, 1, 2) if arg == "decide" else (0,),
+        "seeds": (0, 1, 2) if arg else (0,),
         "baseline": next(iter(variants)),
     }

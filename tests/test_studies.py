@@ -18,6 +18,7 @@ NAMES = sorted(path.stem for path in (PROJECT / "studies").glob("[a-z]*.py"))
 FILES = [
     *NAMES,
     "fast.py:decide",
+    "fast.py:fewer",
     "long_tail.py:longer",
     "reference.py:quick",
     *(f"reconstruction.py:{argument}" for argument in ("weights", "few", "test")),
@@ -88,6 +89,7 @@ def test_no_two_variants_of_a_study_are_the_same(file):
         "best",
         "fast",
         "fast.py:decide",
+        "fast.py:fewer",
         "own_images",
         "reconstruction",
         "reconstruction.py:weights",
