@@ -51,8 +51,10 @@ ALL = {
     "20_40_80-not_expanded": setting("20_40_80", train_data_expansion={}),
 }
 DECIDE = {name: ALL[name] for name in ("16_32_48_96", "20_40_80")}
-NARROWER = {"cnn.block_sizes": ((3, 10, True), (16, 24, True), (24, 48, True), (48, 96, False))}
-FEWER_IMAGES = {  # every class has at most 3,500 an epoch
+NARROWER: dict[str, Any] = {
+    "cnn.block_sizes": ((3, 10, True), (16, 24, True), (24, 48, True), (48, 96, False))
+}
+FEWER_IMAGES: dict[str, Any] = {  # every class has at most 3,500 an epoch
     "train_data_regulation": {"all": 3500} | dict.fromkeys(RARE, 2500),
     "train_data_expansion": dict.fromkeys(RARE, 1000),
 }
