@@ -175,7 +175,9 @@ def class_counts(field: str, value) -> None:
         if field.endswith("regulation"):
             whole(1)(f"{field}.{name}", count)
         elif count != "largest":
-            whole(0, MAX_EXTRA)(f"{field}.{name}", count)
+            is_count = type(count) is int and 0 <= count <= MAX_EXTRA
+            allowed = f"must be 'largest' or a whole number from 0 to {MAX_EXTRA}"
+            require(is_count, f"{field}.{name}", count, allowed)
 
 
 def known(field: str, name: str, names: Iterable[str], complaint: str) -> None:

@@ -30,7 +30,7 @@ def from_text(text: str) -> ml_collections.ConfigDict:
         raise errors.ConfigError("the saved config holds no fields")
     fields = _upgraded(as_tuples(fields))
     config_lib.check_schema(fields)  # before a ConfigDict refuses names in its own words
-    config = ml_collections.ConfigDict(fields)
+    config = ml_collections.ConfigDict(fields, allow_dotted_keys=True)  # as "E. coli"
     config_lib.validate(config)
     return config
 

@@ -42,7 +42,8 @@ def same_data(tiny_data, monkeypatch):
     """The run's own images instead of CIFAR-10."""
     from caecnn_jax.data import dataset
 
-    source = types.SimpleNamespace(read=lambda: tiny_data)
+    names = tiny_data.class_names
+    source = types.SimpleNamespace(name="tiny", class_names=names, read=lambda: tiny_data)
     monkeypatch.setattr(dataset, "open_source", lambda _: source)
 
 

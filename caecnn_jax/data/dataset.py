@@ -12,6 +12,7 @@ import argparse
 import dataclasses
 import pathlib
 import shlex
+import sys
 import textwrap
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -33,7 +34,6 @@ from caecnn_jax.data import (
     sampling,
 )
 from caecnn_jax.errors import DataError
-from configs import default, own_images
 
 LISTED_CLASSES = 30  # in a table; more are summarised
 COLUMNS = 100
@@ -247,6 +247,8 @@ def table(data: Dataset) -> list[str]:
 
 def main() -> None:
     """Reads the data, prints what they are and how to train on them."""
+    from configs import default  # the program's own are found once __main__ has said where
+
     config = default.get_config()
     parser = argparse.ArgumentParser(
         prog="python -m caecnn_jax.data.dataset",
@@ -268,6 +270,8 @@ def main() -> None:
 
 def _advice(config: ml_collections.ConfigDict, data: Dataset) -> list[str]:
     """Where CIFAR-10 lies; of other data, what is in both parts and the command that trains."""
+    from configs import default, own_images
+
     if config.dataset == "cifar10":
         folder = cifar_sources.prepared_folder(config.data_source, config.data_dir or None)
         return [f"CIFAR-10 ({len(data.images):,} images) is ready in {folder}"]
@@ -299,5 +303,7 @@ def _advice(config: ml_collections.ConfigDict, data: Dataset) -> list[str]:
 
 
 if __name__ == "__main__":
+    # Another package `configs` on the user's path must not win.
+    sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[2]))
     with command_line.known_ends():
         main()

@@ -141,7 +141,7 @@ def open_csv(path: pathlib.Path) -> listing.Listing:
     if twice:
         raise DataError(f"{path}: lists {twice[0]} more than once: an image has one class")
     items.sort(key=lambda item: item.part == TEST)  # stable: else as in the file
-    return _listing(path.stem, path.parent, items, collections.Counter())
+    return _listing(path.stem, path, items, collections.Counter())
 
 
 def _item(path: pathlib.Path, line: int, row: dict, columns: dict[str, str]) -> Item:
@@ -159,9 +159,10 @@ def _item(path: pathlib.Path, line: int, row: dict, columns: dict[str, str]) -> 
 
 
 def _listing(
-    name: str, root: pathlib.Path, items: list[Item], passed_over: collections.Counter[str]
+    name: str, place: pathlib.Path, items: list[Item], passed_over: collections.Counter[str]
 ) -> listing.Listing:
-    """The listing of files, those for training first."""
+    """The listing of the files in a folder, or that a CSV file names, those for training first."""
+    root = place if place.is_dir() else place.parent
     items = sorted(items, key=lambda item: item.part == TEST)  # val/ comes after test/
     class_names = sorted({item.label for item in items}, key=natural_key)
     numbers = {label: number for number, label in enumerate(class_names)}
@@ -171,7 +172,7 @@ def _listing(
         results = image_files.read_each(
             [paths[index] for index in order], form.size, fit=form.fit, channels=form.channels or 3
         )
-        return pixels.collect(enumerate(results), len(order), form, str(root))
+        return pixels.collect(enumerate(results), len(order), form, str(place))
 
     return listing.of_labels(
         name,

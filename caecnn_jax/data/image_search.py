@@ -16,12 +16,14 @@ SUFFIXES = (
 )  # fmt: skip
 # What operating systems and storage servers leave in folders, in lower case.
 SYSTEM_NAMES = ("thumbs.db", "desktop.ini", "__macosx", "@eadir", "$recycle.bin")
+RUN_FILES = ("config.json", "history.jsonl")  # what a folder that was trained in has
 
 HIDDEN = "hidden (the name begins with a dot)"
 SYSTEM = "left by a system (Thumbs.db and the like)"
 NO_IMAGE = "no image by name"
 NOWHERE = "links to nowhere"
 LOOP = "links back to a folder already read"
+RUN = "folders of runs, whose pictures are no data"
 CLOSED = "folders that may not be opened"
 
 
@@ -74,7 +76,7 @@ def _walk(folder: pathlib.Path, seen: set[tuple[int, int]], found: Found) -> Non
 
 
 def entries(folder: pathlib.Path, passed_over: collections.Counter[str]) -> list[pathlib.Path]:
-    """What a folder holds, in natural order, without what is hidden, a system's or broken."""
+    """What a folder holds, in natural order, without what `passed_over` counts."""
     try:
         names = sorted(os.listdir(folder), key=natural_key)
     except PermissionError:
@@ -88,6 +90,8 @@ def entries(folder: pathlib.Path, passed_over: collections.Counter[str]) -> list
             passed_over[SYSTEM] += 1
         elif not os.path.exists(folder / name):  # false too for a link to itself
             passed_over[NOWHERE] += 1
+        elif all(os.path.isfile(folder / name / file) for file in RUN_FILES):
+            passed_over[RUN] += 1
         else:
             kept.append(folder / name)
     return kept

@@ -66,10 +66,11 @@ def check_classes(found: Listing) -> None:
     count = len(found.class_names)
     if not 2 <= count <= MAX_CLASSES:
         names = f" ({found.class_names[0]})" if count == 1 else ""
-        remedy = " Is it the folder above or below that holds the classes?" if count < 2 else ""
+        noun = "class" if count == 1 else "classes"
+        remedy = ": name the folder or file that holds all of them" if count < 2 else ""
         raise DataError(
-            f"{found.name}: has {count} classes{names}, and 2 to {MAX_CLASSES:,} can be told apart."
-            f"{remedy}"
+            f"{found.name}: has {count} {noun}{names}, and 2 to {MAX_CLASSES:,} can be told "
+            f"apart{remedy}"
         )
     for name, images in zip(found.class_names, found.train_counts, strict=True):
         if not images:

@@ -34,7 +34,9 @@ def check(
     )
     for name, size in sizes.items():
         if not size:
-            raise config_lib.ConfigError(f"config.imbalance.factor={factor}: leaves no {name!r}")
+            raise config_lib.ConfigError(
+                f"config.imbalance.factor={factor}: leaves no {name!r}: lower it"
+            )
     if config.do_test and not sum(test_counts):
         raise config_lib.ConfigError("config.do_test=True: the data have no test images")
     _check_regulation(config, sizes)

@@ -73,7 +73,7 @@ def reconstructions(
             how = Image.Resampling.NEAREST if factor >= 1 else Image.Resampling.LANCZOS
             canvas.paste(image.resize((tile_w, tile_h), how), (left, top + row * (tile_h + gap)))
         if captions:
-            caption = str(captions[shown[index]])
+            caption = " ".join(str(captions[shown[index]]).split())  # a line break has no length
             while font.getlength(caption) > tile_w and len(caption) > 1:
                 caption = caption.rstrip("…")[:-1] + "…"
             place = (left + tile_w // 2, top + 2 * (tile_h + gap) + 1)

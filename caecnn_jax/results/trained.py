@@ -122,7 +122,7 @@ class Trained:
         """The data where they lie now: as given, else where they were, else in TFDS_DATA_DIR.
 
         `elsewhere` {"dataset", "data_dir" or "data_source": value} may name other data, of which
-        `is_own` is false.
+        `is_own` is false. Raises TrainedError where the data have other classes.
         """
         config = self.config.copy_and_resolve_references()
         config.channels = self.description.channels
@@ -137,7 +137,14 @@ class Trained:
                 f"--config.data_dir={config.data_dir}: the data are the path {config.dataset}, "
                 "which is not looked for there: give --config.dataset alone"
             )
-        return dataset.open_source(config).read()
+        source = dataset.open_source(config)
+        own_names = self.description.class_names
+        if source.class_names != own_names:  # told before an image is decoded
+            raise TrainedError(
+                f"{source.name} has the classes {_few(source.class_names)}, but {self.folder} was "
+                f"trained on {_few(own_names)}: the names must agree"
+            )
+        return source.read()
 
     def is_own(self, data: dataset.Dataset) -> bool:
         """Whether these are the images that the runs were trained on."""
@@ -162,8 +169,7 @@ class Trained:
         """Those of a run's split in its own data, or of a part of others.
 
         `split` None is what the run is judged by: of a fold its validation part, else the test's.
-        Raises TrainedError where the data are others, and of other classes or without a `split`
-        that they have.
+        Raises TrainedError where the data are others, and without a `split` that they have.
         """
         if not self.is_own(data):
             return self._indices_of_others(data, split)
@@ -180,12 +186,6 @@ class Trained:
         return parts[split]
 
     def _indices_of_others(self, data: dataset.Dataset, split: str | None) -> np.ndarray:
-        own_names = self.description.class_names
-        if data.class_names != own_names:
-            raise TrainedError(
-                f"{data.name} has the classes {_few(data.class_names)}, but {self.folder} was "
-                f"trained on {_few(own_names)}: the names must agree"
-            )
         if split not in ("train", "test"):
             raise TrainedError(
                 f"{data.name} holds other images than {self.folder} was trained on: add --split "

@@ -143,7 +143,7 @@ def test_cifar10s_classes_are_known_before_it_is_fetched(tmp_path):
 
 def test_one_class_is_not_enough(tmp_path):
     image_folders.plain(tmp_path / "data", classes=("cat",))
-    with pytest.raises(DataError, match=r"has 1 classes \(cat\), and 2 to 1,000"):
+    with pytest.raises(DataError, match=r"has 1 class \(cat\), and 2 to 1,000"):
         dataset.load(config_of(tmp_path / "data"))
 
 
@@ -453,6 +453,20 @@ def test_the_command_needs_no_stderr_and_no_reader_and_prints_in_ascii(tmp_path)
         done = subprocess.run(command, cwd=PROJECT, env=environment, capture_output=True)
         assert done.returncode == wanted
         assert wanted or b"b?r" in done.stdout
+
+
+def test_another_package_called_configs_on_the_path_does_not_win(tmp_path):
+    folder = image_folders.plain(tmp_path / "photos")
+    (tmp_path / "configs").mkdir()
+    (tmp_path / "configs" / "__init__.py").touch()
+    (tmp_path / "configs" / "default.py").touch()
+    command = [sys.executable, "-m", "caecnn_jax.data.dataset", str(folder)]
+    environment = os.environ | {"PYTHONPATH": str(tmp_path), "XDG_CACHE_HOME": str(tmp_path)}
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "To train on them:" in done.stdout
+    command = [sys.executable, "-c", "from caecnn_jax.results import predict"]
+    assert not subprocess.run(command, cwd=tmp_path, env=environment).returncode
 
 
 def test_importing_the_module_imports_nothing_slow():

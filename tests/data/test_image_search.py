@@ -81,3 +81,16 @@ def test_numbers_in_names_sort_as_numbers():
     assert sorted(names, key=image_search.natural_key) == in_order
     digits = ["9" * 5000, "1" + "0" * 5000, "1" * 4300, "007", "6"]
     assert sorted(digits, key=image_search.natural_key) == [digits[i] for i in (4, 3, 2, 0, 1)]
+
+
+def test_the_pictures_of_a_run_in_the_data_are_no_data(tmp_path):
+    """`cd photos; python main.py ... --config.dataset=. --workdir runs/a` makes no class "runs"."""
+    pictures = tmp_path / "runs" / "a" / "images" / "test"
+    pictures.mkdir(parents=True)
+    (pictures / "learning_curves.png").touch()
+    (tmp_path / "cat.png").touch()
+    for name in image_search.RUN_FILES:
+        (tmp_path / "runs" / "a" / name).touch()
+    found = image_search.walk(tmp_path)
+    assert [path.name for path in found.paths] == ["cat.png"]
+    assert found.passed_over == {image_search.RUN: 1}

@@ -42,6 +42,12 @@ def test_every_pixel_is_enlarged_to_a_crisp_square():
     np.testing.assert_array_equal(below[2::3, 1::3], reconstructed[1])
 
 
+def test_a_line_break_in_a_caption_is_a_space():
+    images = np.zeros((1, 32, 32, 3), np.uint8)
+    broken, whole = (figures.reconstructions(images, images, [text]) for text in ("a\nb", "a b"))
+    assert broken == whole
+
+
 def test_large_images_keep_their_size_and_long_captions_are_cut():
     images = np.zeros((1, 128, 128, 3), np.uint8)
     picture = open_png(figures.reconstructions(images, images, ["a caption too long " * 9]))

@@ -7,6 +7,7 @@ import pytest
 from builders import PROJECT
 from etils import epath
 
+from caecnn_jax.data import image_files
 from caecnn_jax.records import checkpoints
 from caecnn_jax.results import evaluate, trained
 
@@ -30,6 +31,13 @@ def test_a_data_dir_that_a_path_does_not_use_is_an_error(tmp_path):
     elsewhere = {"dataset": str(image_folders.plain(tmp_path)), "data_dir": "/elsewhere"}
     with pytest.raises(trained.TrainedError, match=r"data_dir=/elsewhere: .* --config\.dataset"):
         evaluate.evaluate(epath.Path(PROJECT / "tests" / "old_run"), elsewhere=elsewhere)
+
+
+def test_other_classes_are_told_before_an_image_is_decoded(tmp_path, monkeypatch):
+    monkeypatch.setattr(image_files, "read_each", None)
+    elsewhere = {"dataset": str(image_folders.plain(tmp_path / "photos"))}
+    with pytest.raises(trained.TrainedError, match=r"has the classes cat, dog.*names must agree"):
+        trained.open_folder(PROJECT / "tests" / "old_run").data(elsewhere)
 
 
 def test_a_run_is_named_by_number_or_test(trained_run):
