@@ -193,6 +193,9 @@ def study(
     folder = workdir_lib.resolve(workdir)
     if launcher and index is not None:
         raise errors.UserError("--index is for one part, --launcher for all: leave one out")
+    # The whole study, so that no part begins, or shows runs of another config, where one is wrong.
+    if training.unfinished(study.runs, folder):
+        training.check_data(study.runs)
     if launcher and not dry_run:
         failed = launch.submit(study, folder, num_parts=count or len(study.runs))
     else:
@@ -200,8 +203,6 @@ def study(
         if not launcher:  # else a dry run, of all parts
             part = part_lib.given(index, count) or part_lib.of_array(os.environ)
         runs = (part or part_lib.WHOLE).of(study.runs)
-        # The whole study's folders, so that no part's page shows runs of another config.
-        training.unfinished(study.runs, folder)
         first = study.runs[0].config  # `base` may have what no variant does
         devices.start(first.dtype, first.matmul_precision)
         if dry_run:

@@ -31,6 +31,7 @@ Variants = Mapping[str, Changes]  # by name
 KEYS = {"base", "variants", "seeds", "baseline"}
 OPTIONAL_KEYS = {"submit", "published"}
 _NAME = re.compile(r"[A-Za-z0-9][\w.=+,-]{0,199}", re.ASCII)  # of a variant, a folder's as well
+OWN_NAMES = ("study.html", "study.json", "study.md", "jobs")  # beside the variants' folders
 _KINDS: dict[str, tuple[Any, str]] = {  # what a study's fields are, in code and in words
     "variants": (Mapping, "a dict of changes by name"),
     "seeds": (list | tuple | range, "a tuple of whole numbers"),
@@ -131,6 +132,8 @@ def load(path: str, base: ml_collections.ConfigDict | None = None) -> Study:
     """
     fields = _fields(path)
     if base is not None:
+        if base.get("seed") != _base(fields["base"]).get("seed"):
+            raise StudyError(f"config.seed={base.get('seed')}: the seeds are those of {path}")
         fields["base"] = base
     return expand(pathlib.Path(path.partition(":")[0]).stem, fields)
 
@@ -253,6 +256,8 @@ def _check_variant(name: str, changes: Changes) -> None:
             f"variant {name!r}: its name is a folder's, so it must begin with a letter or digit "
             "and hold only these and _ . = + , -, at most 200 characters"
         )
+    if name in OWN_NAMES:
+        raise StudyError(f"variant {name!r}: so is called what a study writes beside its variants")
     if not isinstance(changes, Mapping) or not all(isinstance(field, str) for field in changes):
         raise StudyError(f"variant {name!r}: must map fields to values, not {changes!r}")
     if "seed" in changes:

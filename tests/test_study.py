@@ -83,6 +83,7 @@ def test_a_change_replaces_what_it_names_and_leaves_the_base_alone():
         ({"variants": {"a/b": {}}}, "'a/b': its name is a folder's"),
         ({"variants": {"..": {}}}, "its name is a folder's"),
         ({"variants": {"a": {"seed": 3}}}, "changes the seed"),
+        ({"variants": {"study.md": {}}}, "what a study writes beside its variants"),
         ({"variants": {"a": 3}}, "must map fields"),
         ({"variants": {}}, "needs a variant"),
         ({"seeds": ()}, "needs a variant and a seed"),
@@ -134,6 +135,9 @@ def test_a_file_is_read_with_its_argument_and_another_base(tmp_path):
     base = study.get_config(str(path))
     base.num_epoch = 7
     assert study.load(str(path), base).runs[0].config.num_epoch == 7
+    base.seed = 8
+    with pytest.raises(study.StudyError, match=r"config\.seed=8: the seeds are those of .*my\.py"):
+        study.load(str(path), base)
 
 
 @pytest.mark.parametrize(

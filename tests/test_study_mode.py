@@ -70,6 +70,15 @@ def test_a_dry_run_tells_what_would_train_and_writes_nothing(file, tmp_path):
     assert not (tmp_path / "runs").exists()
 
 
+def test_a_part_does_not_begin_where_another_parts_variant_is_wrong(file, tmp_path):
+    text = file.read_text().replace('{"cnn.opt.lr": 1e30}', '{"train_data_regulation": {"x": 1}}')
+    file.write_text(text)
+    done = run("--config", file, "--workdir", tmp_path / "runs", "--index=0", "--count=2")
+    assert done.returncode == 2
+    assert done.stderr.splitlines()[-1].startswith("error: variant 'wild': config.train_data_reg")
+    assert not (tmp_path / "runs").exists()
+
+
 def test_a_dry_run_of_the_launcher_tells_of_all_parts(monkeypatch, tmp_path):
     monkeypatch.setattr(command_line, "study_file", lambda: "studies/ablation.py")
     monkeypatch.setattr(devices, "start", lambda *_: None)

@@ -81,13 +81,13 @@ def read_description(folder: epath.Path) -> dataset.Description:
         ) from error
 
 
-def check_same(folder: epath.Path, description: dataset.Description) -> None:
-    """Raises WorkdirError where the run in the folder was trained on other images."""
+def check_same(folder: epath.Path, data: dataset.Dataset) -> None:
+    """Raises WorkdirError where the run in the folder was trained on other images than these."""
     saved = read_description(folder)
-    if saved.digest != description.digest:
+    if saved.digest != data.digest:
         raise workdir.WorkdirError(
             f"{folder} holds a run on other images ({saved.name}, digest {saved.digest[:12]}, now "
-            f"{description.name}, {description.digest[:12]}): bring the old ones back, or choose "
+            f"{data.name}, {data.digest[:12]}): bring the old ones back, or choose "
             "another --workdir"
         )
 

@@ -4,16 +4,14 @@ import json
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
-import numpy as np
 from etils import epath
 
 from caecnn_jax import study as study_lib
 from caecnn_jax.durations import as_time
-from caecnn_jax.records import claims, drawing, figures, runs
+from caecnn_jax.records import claims, drawing, figures
 from caecnn_jax.records import workdir as workdir_lib
 from caecnn_jax.reports import charts, pages
 from caecnn_jax.results import variants
-from caecnn_jax.training import parts
 
 LABELS = {
     "accuracy": "accuracy",
@@ -51,7 +49,7 @@ def _write(study: study_lib.Study, workdir: epath.Path) -> epath.Path:
         "titles": TITLES,
         "shown": {part: shown(result, part) for part in result["parts"]},
         "fields": list(dict.fromkeys(f for v in result["variants"].values() for f in v["config"])),
-        "charts": {part: draw_all(study, result, workdir, part) for part in result["parts"]},
+        "charts": {part: draw_all(result, part) for part in result["parts"]},
     }
     return pages.write_page(workdir / "study.html", "study.html.jinja", values)
 
@@ -105,12 +103,9 @@ def preamble(result: Mapping[str, Any]) -> list[str]:
         f"{result['study']}: mean over seeds and folds, with its {percent} % interval; difference "
         "from the variant's baseline under the same seeds, on the same images; p adjusted by Holm."
     ]
-    if environment := result["environment"]:
-        sentences.append(
-            f"{environment['device_kind']}, {environment['cpu_count']} CPU cores, "
-            f"jax {environment['jax']}{_commit(environment)}; "
-            f"{as_time(result['seconds'])} of training."
-        )
+    if result["environments"]:
+        machines = "; ".join(dict.fromkeys(map(_in_words, result["environments"])))
+        sentences.append(f"{machines}; {as_time(result['seconds'])} of training.")
     if result["published"]:
         sentences.append(f"Published: {result['published']['source']}.")
     if result["unfinished"]:
@@ -118,9 +113,11 @@ def preamble(result: Mapping[str, Any]) -> list[str]:
     return sentences
 
 
-def _commit(environment: Mapping[str, Any]) -> str:
-    """The commit of the program in words, if it is known."""
-    return f", commit {commit}" if (commit := environment.get("commit")) else ""
+def _in_words(environment: Mapping[str, Any]) -> str:
+    """A machine, and what the program was on it; the commit where it is known."""
+    commit = f", commit {commit}" if (commit := environment.get("commit")) else ""
+    device, cores = environment["device_kind"], environment["cpu_count"]
+    return f"{device}, {cores} CPU cores, jax {environment['jax']}{commit}"
 
 
 def _cells(
@@ -164,16 +161,18 @@ def _line(cells: Sequence[str]) -> str:
 # --- Charts ---------------------------------------------------------------------------------------
 
 
-def draw_all(
-    study: study_lib.Study, result: Mapping[str, Any], workdir: epath.Path, part: str
-) -> dict[str, str | None]:
+def draw_all(result: Mapping[str, Any], part: str) -> dict[str, str | None]:
     """SVG charts of a part, None where there is nothing to draw."""
     name = shown(result, part)[0]
     label = LABELS[name]
     means, gains = of_figure(result, part, name), differences(result, part, name)
     baselines = {one["baseline"] for one in result["variants"].values()}
     recalls = {variant: of for variant, of in differences(result, part, "recall").items() if of}
-    curves = accuracy_curves(study, workdir, part)
+    curves = {
+        variant: one[part]["accuracy_curve"]
+        for variant, one in result["variants"].items()
+        if one.get(part, {}).get("accuracy_curve")
+    }
     seconds = {variant: result["variants"][variant]["seconds"] for variant in means}
     drawn = {
         "means": (draw_dots(means, label, marked=baselines), f"{label} by variant"),
@@ -264,28 +263,3 @@ def _rows(names: Sequence[str], label: str, per_row: float = 0.22):
     axes.xaxis.set_major_locator(drawing.MaxNLocator(6))  # more labels would touch each other
     axes.set_xlabel(label)
     return axes
-
-
-def accuracy_curves(
-    study: study_lib.Study, workdir: epath.Path, part: str
-) -> dict[str, list[tuple[int, float]]]:
-    """(epoch, accuracy) of each variant, averaged over seeds and folds.
-
-    A run that stopped early keeps its last accuracy, so that a curve ends at the variant's mean.
-    """
-    by_variant: dict[str, list[dict[int, float]]] = {}
-    for run in study.runs:
-        if not parts.is_finished(run, workdir):
-            continue
-        for name, records in runs.read(workdir / run.name).history.items():
-            points = dict(figures.finite(records, "valid", "accuracy"))
-            if points and name.startswith(variants.PARTS[part]):
-                by_variant.setdefault(run.variant, []).append(points)
-    return {
-        variant: [
-            (epoch, float(np.mean([points.get(epoch, points[max(points)]) for points in many])))
-            for epoch in sorted(set().union(*many))
-            if all(epoch >= min(points) for points in many)
-        ]
-        for variant, many in by_variant.items()
-    }

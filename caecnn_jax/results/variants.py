@@ -5,7 +5,7 @@ variant's value minus its baseline's under the same seed, on the same validation
 """
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -15,7 +15,7 @@ from etils import epath
 from caecnn_jax import config as config_lib
 from caecnn_jax import study as study_lib
 from caecnn_jax.networks import models
-from caecnn_jax.records import about, runs
+from caecnn_jax.records import about, figures, runs
 from caecnn_jax.records import workdir as workdir_lib
 from caecnn_jax.results import groups, schema, statistics
 from caecnn_jax.training import parts, train
@@ -61,11 +61,21 @@ def summary(study: study_lib.Study, workdir: epath.Path) -> dict[str, Any]:
         "parts": parts,
         "primary": _primary(study),
         "published": dict(study.published),
-        "environment": next((run.info.get("environment") for run in finished.values()), None),
+        "environments": _environments(finished.values()),
         "seconds": sum(run.info.get("seconds") or 0.0 for run in finished.values()),
         "unfinished": unfinished,
         "variants": variants,
     }
+
+
+def _environments(finished: Iterable[runs.Run]) -> list[dict[str, Any]]:
+    """The machines and versions that the runs were trained with, each once."""
+    known: list[dict[str, Any]] = []
+    for run in finished:
+        environment = run.info.get("environment")
+        if environment and environment not in known:
+            known.append(environment)
+    return known
 
 
 def differing_fields(study: study_lib.Study) -> dict[str, dict[str, Any]]:
@@ -89,14 +99,22 @@ def differing_fields(study: study_lib.Study) -> dict[str, dict[str, Any]]:
 
 
 def rare_classes(run: runs.Run) -> list[str]:
-    """The classes that the config made rare: those regulated, or of a long tail its last third."""
+    """The classes that the config made rare, or that are, the most frequent first.
+
+    Those that it regulates; of steps the cut ones; of a long tail the last third, where the data
+    have it by themselves only those with less than half of the largest class's images.
+    """
     if run.rare:
         return [name for name in run.class_names if name in run.rare]
     counts = (run.info.get("class_counts") or {}).get("regulated")
     if not counts or len(set(counts.values())) == 1:
         return []
     by_count = sorted(counts, key=lambda name: counts[name], reverse=True)
-    return by_count[len(by_count) - len(by_count) // len(groups.THIRDS) :]
+    kind = run.config.get("imbalance", {}).get("type", "none")
+    if kind == "step":
+        return [name for name in by_count if counts[name] < counts[by_count[0]]]
+    tail = by_count[-max(len(by_count) // len(groups.THIRDS), 1) :]
+    return tail if kind == "exp" else [c for c in tail if counts[c] < counts[by_count[0]] / 2]
 
 
 # --- Values ---------------------------------------------------------------------------------------
@@ -133,8 +151,9 @@ def _figure(name: str) -> Callable:
     def of(run: runs.Run, result: Mapping[str, Any]) -> float | None:
         if name != "rare_recall":
             return result.get(name)
-        rare, table = rare_classes(run), result["per_class"]
-        return float(np.mean([table[c]["recall"] for c in rare])) if rare and table else None
+        recalls = [_recall(class_name)(run, result) for class_name in rare_classes(run)]
+        known = [recall for recall in recalls if recall is not None]
+        return float(np.mean(known)) if known else None
 
     return of
 
@@ -142,7 +161,7 @@ def _figure(name: str) -> Callable:
 def _recall(class_name: str) -> Callable:
     def of(run: runs.Run, result: schema.RunResult) -> float | None:
         of_class = (result["per_class"] or {}).get(class_name)  # the baseline's may be others
-        return of_class["recall"] if of_class else None
+        return of_class["recall"] if of_class and of_class["support"] else None
 
     return of
 
@@ -180,8 +199,28 @@ def _of_variant(variant: str, finished: Finished, parts: Sequence[str]) -> dict[
     for part in parts:
         values = {name: _values(variant, finished, part, _figure(name)) for name in FIGURES}
         share = _share(of_variant[0], part) if any(values.values()) else 0.0
-        found[part] = {name: _over(one, share) for name, one in values.items() if one}
+        if of_part := {name: _over(one, share) for name, one in values.items() if one}:
+            found[part] = of_part | {"accuracy_curve": _accuracy_curve(of_variant, part)}
     return found
+
+
+def _accuracy_curve(finished: Sequence[runs.Run], part: str) -> list[tuple[int, float]]:
+    """(epoch, accuracy) averaged over seeds and folds; empty where there was no CNN.
+
+    A run that stopped early keeps its last accuracy, so that the curve ends at the mean.
+    """
+    many = [
+        points
+        for run in finished
+        for name, records in run.history.items()
+        if name.startswith(PARTS[part])
+        and (points := dict(figures.finite(records, "valid", "accuracy")))
+    ]
+    return [
+        (epoch, float(np.mean([points.get(epoch, points[max(points)]) for points in many])))
+        for epoch in sorted(set().union(*many))
+        if all(epoch >= min(points) for points in many)
+    ]
 
 
 def num_parameters(run: runs.Run) -> int:
@@ -212,7 +251,6 @@ def _add_differences(study, finished: Finished, variants: dict, part: str) -> No
         figures = {name: _figure(name) for name in FIGURES}
         recalls = {name: _recall(name) for name in found["rare_classes"]}
         of_part: dict[str, Any] = {"recall": {}}
-        found.setdefault("difference", {})[part] = of_part
         for name, of in (figures | recalls).items():
             one = _difference(variant, baseline, finished, part, of)
             if one is None:
@@ -220,6 +258,7 @@ def _add_differences(study, finished: Finished, variants: dict, part: str) -> No
             place, family = (of_part, name) if name in figures else (of_part["recall"], "recall")
             place[name] = one
             differences.setdefault(family, []).append(one)
+            found.setdefault("difference", {})[part] = of_part
     for family in differences.values():
         with_p = [one for one in family if one["p"] is not None]
         adjusted = statistics.holm([one["p"] for one in with_p])

@@ -65,7 +65,9 @@ def submit(study: study_lib.Study, workdir: epath.Path, *, num_parts: int) -> di
     with executor.batch():
         jobs = [executor.submit(Job(runs, str(workdir))) for runs in by_job]
     names = ", ".join(job.job_id for job in jobs)
-    logging.info("Submitted as %s; they go on where this command is stopped.", names)
+    stays = executor.cluster == "slurm"  # processes here end with the terminal's Ctrl-C
+    goes_on = "; they go on where this command is stopped" if stays else ""
+    logging.info("Submitted as %s%s.", names, goes_on)
     _wait(jobs, study.runs, workdir)
     failed: dict[str, str] = {}
     for job, runs in zip(jobs, by_job, strict=True):
@@ -73,7 +75,8 @@ def submit(study: study_lib.Study, workdir: epath.Path, *, num_parts: int) -> di
             failed |= job.result()
         else:
             reason = str(error).strip().splitlines()[-1]
-            failed |= {run.name: f"job {job.job_id}: {reason}" for run in runs}
+            left = parts.unfinished(runs, workdir)
+            failed |= {run.name: f"job {job.job_id}: {reason}" for run in left}
     return failed
 
 

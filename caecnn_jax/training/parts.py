@@ -23,7 +23,7 @@ from caecnn_jax import errors
 from caecnn_jax import study as study_lib
 from caecnn_jax.data import catalogue, dataset, requirements
 from caecnn_jax.durations import as_time
-from caecnn_jax.records import claims
+from caecnn_jax.records import about, claims
 from caecnn_jax.records import runs as runs_lib
 from caecnn_jax.records import workdir as workdir_lib
 from caecnn_jax.training import devices, signals, train, workload
@@ -75,10 +75,15 @@ def train_all(
         key = data_key(run)
         loaded[key] = data = loaded.get(key) or load(run.config)
         _check(run, data.class_names, *dataset.counts(data))
+    to_train = {run.name for run in to_do}
+    for run in runs:  # the page compares what is finished with what will be
+        if run.name not in to_train and data_key(run) in loaded:
+            about.check_same(workdir / run.name, loaded[data_key(run)])
     work = {run.name: workload.of(run.config, loaded[data_key(run)]) for run in to_do}
+    before = {name: _visited(workdir / name, of_run) for name, of_run in work.items()}
     with (
         train.share_devices(to_do[0].config.devices_per_run) as shared,
-        contextlib.closing(Overview(work, done=len(runs) - len(to_do))) as overview,
+        contextlib.closing(Overview(work, before, done=len(runs) - len(to_do))) as overview,
     ):
 
         def train_one(run: study_lib.Run) -> None:
@@ -94,6 +99,14 @@ def train_all(
             }
         # All have ended, each in its own way.
         return _failures({name: future.exception() for name, future in ended.items()})
+
+
+def _visited(folder: epath.Path, work: workload.Work) -> int:
+    """The images that a folder's runs have trained on so far."""
+    if not (folder / "history.jsonl").exists():
+        return 0
+    history = runs_lib.read(folder).history
+    return sum(work.train.get(name, 0) * len(records) for name, records in history.items())
 
 
 def data_key(run: study_lib.Run) -> tuple:
@@ -146,11 +159,15 @@ def _failures(ended: Mapping[str, BaseException | None]) -> dict[str, str]:
 class Overview:
     """How far a study is: runs done, running, failed and to come, and the time left over all."""
 
-    def __init__(self, work: Mapping[str, workload.Work], *, done: int):
-        """`work` of each run that trains now; `done` runs were finished before."""
+    def __init__(self, work: Mapping[str, workload.Work], before: Mapping[str, int], *, done: int):
+        """`work` of each run that trains now, of whose images it visited as many `before`.
+
+        `done` runs were finished before.
+        """
         self._work = work
+        self._left = {name: one.images - before[name] for name, one in work.items()}
         self._counts = {"done": done, "running": 0, "to come": len(work), "failed": 0}
-        self._images = sum(one.images for one in work.values())  # to come
+        self._images = sum(self._left.values())  # to come
         self._visited = 0
         self._began = time.monotonic()
         self._lock = threading.Lock()
@@ -161,7 +178,7 @@ class Overview:
     @contextlib.contextmanager
     def running(self, name: str) -> Iterator[Callable[[Mapping[str, Any]], None]]:
         """While a run trains; yields what is told of each of its epochs' records."""
-        work, left = self._work[name], self._work[name].images
+        work, left = self._work[name], self._left[name]
         self._change("to come", "running", f"{name} begins")
 
         def on_epoch(record: Mapping[str, Any]) -> None:
@@ -182,7 +199,7 @@ class Overview:
             raise
         finally:
             with self._lock:
-                self._images -= left  # of epochs that an early end spared, or were done before
+                self._images -= left  # of epochs that an early end spared
             self._change("running", end, f"{name}: {'stopped' if end == 'to come' else end}")
 
     def _change(self, before: str, after: str, what: str) -> None:
@@ -204,6 +221,19 @@ class Overview:
         self._bar.close()
 
 
+def check_data(runs: Sequence[study_lib.Run]) -> dict[tuple, dataset.Source]:
+    """The runs' data by `data_key`, no image read yet; each variant is checked against its own.
+
+    Raises DataError or ConfigError where a variant does not fit.
+    """
+    sources: dict[tuple, dataset.Source] = {}
+    for run in {run.variant: run for run in runs}.values():
+        key = data_key(run)
+        sources[key] = source = sources.get(key) or dataset.open_source(run.config)
+        _check(run, source.class_names, source.train_counts, source.test_counts)
+    return sources
+
+
 def plan(study: study_lib.Study, runs: Sequence[study_lib.Run], workdir: epath.Path) -> str:
     """What would train of `runs`, its images and time, as the lines that --dry_run prints.
 
@@ -213,19 +243,18 @@ def plan(study: study_lib.Study, runs: Sequence[study_lib.Run], workdir: epath.P
     by_variant: dict[str, list[study_lib.Run]] = {}
     for run in runs:
         by_variant.setdefault(run.variant, []).append(run)
-    sources: dict[tuple, dataset.Source] = {}
+    sources = check_data(runs)
     measured: dict[tuple, workload.Speed] = {}
     rows = []
     for variant, of_variant in by_variant.items():
         first = of_variant[0].config
         key = data_key(of_variant[0])
-        source = sources.setdefault(key, sources.get(key) or dataset.open_source(first))
-        _check(of_variant[0], source.class_names, source.train_counts, source.test_counts)
+        source = sources[key]
         left = len(unfinished(of_variant, workdir))
         work = workload.of(first, source)
         speed = _speed_so_far(study, variant, work, workdir)
         if not speed.keys() >= work.phases:
-            like = _networks(first), key
+            like = _networks(first), frozenset(work.phases), key
             if like not in measured:
                 measured[like] = workload.measure(first, work, classes=len(source.class_names))
             speed = measured[like]
@@ -255,4 +284,4 @@ def _networks(config: ml_collections.ConfigDict) -> tuple:
         (name, str(value))
         for name, value in sorted(fields.items())
         if name.startswith(names) or name.endswith(shapes)
-    ) + (bool(config.only_train_cae_until),)
+    )

@@ -300,7 +300,7 @@ def _write_about(
     logging.info("%s: images of each class\n%s", data.name, "\n".join([*table, *data.notes]))
     if (folder / "run.json").exists():
         if claims.is_trained(folder):  # else it takes other images as it takes another config
-            about.check_same(folder, description)
+            about.check_same(folder, data)
         described["started"] = workdir_lib.read_json(folder / "run.json")["started"]
     if devices.is_writer():
         about.write_description(folder, description)

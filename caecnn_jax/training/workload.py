@@ -43,6 +43,11 @@ class Work(NamedTuple):
         """All that are trained on."""
         return self.epochs * sum(self.train.values())
 
+    @property
+    def largest_share(self) -> float:
+        """The largest run's share of the images."""
+        return max(self.train.values()) / sum(self.train.values())
+
     def seconds(self, speed: Speed) -> float:
         """The time of all runs, one after another, start-up and compilation left out."""
         images = sum(self.train.values())
@@ -143,7 +148,10 @@ def table(rows: Sequence[Row], at_once: int) -> str:
         cells = (row.done, row.left, len(row.work.train), images, row.work.epochs, *times)
         lines.append(f"{row.variant:{width}}" + "".join(f"{cell!s:>14}" for cell in cells))
     left = sum(row.left for row in rows)
-    seconds = sum(row.left * row.seconds for row in rows) / at_once
+    together = sum(row.left * row.seconds for row in rows) / at_once
+    # No run is shared, so that devices may have nothing to do while the longest one trains.
+    longest = max((row.seconds * row.work.largest_share for row in rows if row.left), default=0.0)
+    seconds = max(together, longest)
     done = sum(row.done for row in rows)
     lines += [
         f"{done + left} trainings, {done} done; the other {left} take about {as_time(seconds)} "

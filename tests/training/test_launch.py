@@ -1,11 +1,13 @@
 """Tests of caecnn_jax.training.launch through submitit's local executor: real processes."""
 
+import contextlib
 import json
 import os
 import pathlib
 import signal
 import sys
 import time
+import types
 
 import numpy as np
 import pytest
@@ -13,7 +15,7 @@ from builders import make_data, tiny_config
 
 from caecnn_jax import study
 from caecnn_jax.records import workdir
-from caecnn_jax.training import launch
+from caecnn_jax.training import launch, parts
 
 submitit = pytest.importorskip("submitit", reason="needs the extra slurm")
 PROJECT = pathlib.Path(__file__).parents[2]
@@ -65,6 +67,31 @@ def test_a_preempted_job_saves_goes_back_into_the_queue_and_goes_on(make_study, 
     assert "SIGUSR2: stopping after this step" in log and "Requeued job" in log
     metrics = json.loads((folder / "plain/seed_0/metrics.json").read_text())
     assert len(metrics["cv"]["folds"]) == 2
+
+
+def test_of_a_job_that_ends_at_once_only_what_it_left_has_failed(
+    make_study, tmp_path, monkeypatch, caplog
+):
+    made = make_study({"plain": {}, "other": {"batch_size": 16}})
+    folder = workdir.resolve(tmp_path / "study")
+    finished = []
+    monkeypatch.setattr(parts, "is_finished", lambda run, _: run.variant in finished)
+    ended = types.SimpleNamespace(
+        job_id="7", done=lambda: True, exception=lambda: RuntimeError("killed")
+    )
+
+    def submitted(job):
+        finished.append("plain")
+        return ended
+
+    executor = types.SimpleNamespace(
+        cluster="local", batch=contextlib.nullcontext, submit=submitted
+    )
+    monkeypatch.setattr(launch, "_executor", lambda *_: executor)
+    with caplog.at_level("INFO", logger="absl"):
+        failed = launch.submit(made, folder, num_parts=1)
+    assert failed == {"other/seed_0": "job 7: killed"}
+    assert "Submitted as 7.\n" in caplog.text  # it ends with this command's terminal
 
 
 def child_of(job) -> str:

@@ -1,5 +1,6 @@
 """Tests of caecnn_jax.training.parts: every run trains once, exactly as alone, whatever happens."""
 
+import dataclasses
 import json
 import os
 import pathlib
@@ -9,13 +10,14 @@ import sys
 import time
 
 import pytest
+from builders import tiny_config
 from study_folders import write
 from study_job import make_study
 
 from caecnn_jax import config as config_lib
 from caecnn_jax import errors, saved_config
 from caecnn_jax.records import checkpoints, journal, workdir
-from caecnn_jax.training import parts, train
+from caecnn_jax.training import parts, train, workload
 
 JOB = pathlib.Path(__file__).parents[1] / "study_job.py"
 NAMES = ["plain/seed_0", "expanded/seed_0", "plain/seed_1", "expanded/seed_1"]
@@ -230,6 +232,48 @@ def test_the_plan_counts_what_is_left_and_times_it(tmp_path, tiny_data, monkeypa
     assert "4 trainings, 1 done; the other 3 take about 0:" in lines[-1]
     nothing = parts.plan(made, (), folder).splitlines()  # of a part with no run
     assert len(nothing) == 2 and "0 trainings" in nothing[-1]
+
+
+def test_the_plan_measures_each_phase_that_a_variant_has(tmp_path, tiny_data, monkeypatch):
+    """Warm-up takes all epochs of the first, whose speed says nothing of the second's CNN."""
+    monkeypatch.setattr(parts.dataset, "open_source", lambda config: Source(tiny_data))
+    rates = {"warmup": 200.0, "joint": 100.0}
+
+    def measure(config, work, classes):
+        return {phase: rates[phase] for phase in work.phases}
+
+    monkeypatch.setattr(parts.workload, "measure", measure)
+    base, variants = tiny_config("mixed"), {"plain": {}, "joint": {"only_train_cae_until": 1}}
+    base.num_epoch, base.only_train_cae_until = 2, 2
+    made = make_study(base=base, variants=variants, seeds=(0,))
+    lines = parts.plan(made, made.runs, workdir.resolve(tmp_path)).splitlines()
+    assert [line.split()[0] for line in lines[1:3]] == ["plain", "joint"]
+
+
+def test_devices_that_have_nothing_to_train_save_no_time():
+    work = workload.Work({"fold_1": 60, "test": 90}, {}, 0, 1)
+    row = workload.Row("plain", 0, 1, work, 300.0)
+    for at_once, minutes in ((1, "0:05:00"), (2, "0:03:00"), (8, "0:03:00")):
+        assert f"take about {minutes} with" in workload.table([row], at_once)
+
+
+def test_finished_seeds_of_other_images_are_refused(tmp_path, tiny_data):
+    train_all(tmp_path, tiny_data, variants={"plain": {}}, seeds=(0,))
+    others = dataclasses.replace(tiny_data, digest="other")
+    with pytest.raises(workdir.WorkdirError, match=r"seed_0 holds a run on other images"):
+        train_all(tmp_path, others, variants={"plain": {}}, seeds=(0, 1))
+    assert not (tmp_path / "plain" / "seed_1").exists()
+
+
+def test_the_time_left_counts_no_epoch_from_before(monkeypatch):
+    clock = [0.0]
+    monkeypatch.setattr(parts.time, "monotonic", lambda: clock[0])
+    work = {"a": workload.Work({"test": 10}, {}, 0, 300)}
+    overview = parts.Overview(work, {"a": 2980}, done=0)
+    with overview.running("a") as on_epoch:
+        clock[0] = 1.0
+        on_epoch({"run": "test"})
+        assert "about 0:00:01 left" in overview._line()
 
 
 class Source:
