@@ -44,6 +44,9 @@ def start(dtype: str, matmul_precision: str = "highest", *, distributed: bool = 
     jax.config.update("jax_enable_x64", dtype == "float64")
     if jax.config.values["jax_compilation_cache_dir"] is None:
         jax.config.update("jax_compilation_cache_dir", _cache())
+    if "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS" not in os.environ:
+        # Of the dozens of small programs, too: together they take as long as the large ones' start.
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
     if distributed:
         _join()
     try:

@@ -137,6 +137,21 @@ def no_cache_yet():
         jax.config.update("jax_compilation_cache_dir", before)
 
 
+def test_small_programs_are_kept_too_unless_the_environment_says_otherwise(monkeypatch):
+    name = "jax_persistent_cache_min_compile_time_secs"
+    before = jax.config.values[name]
+    try:
+        for given, expected in (("2", before), (None, 0.0)):
+            monkeypatch.delenv(name.upper(), raising=False)
+            if given:
+                monkeypatch.setenv(name.upper(), given)
+            jax.config.update(name, before)
+            devices.start("float32")
+            assert jax.config.values[name] == expected
+    finally:
+        jax.config.update(name, before)
+
+
 def test_no_home_means_no_cache_and_a_warning(no_cache_yet, monkeypatch, caplog):
     """As in a container with an arbitrary user: no HOME, and no entry in /etc/passwd."""
 
