@@ -3,6 +3,7 @@
 import contextlib
 import os
 import pathlib
+import types
 from collections.abc import Iterator
 
 import jax
@@ -70,6 +71,11 @@ def untrained(kind: str, **changes) -> predict.Predictor:
     config = tiny_config(kind, **changes)
     state = steps.create_state(models.from_config(config), config, jax.random.key(0))
     return predict.Predictor(config, ABOUT, [jax.device_get(state.variables)])
+
+
+def source_of(data: dataset.Dataset) -> types.SimpleNamespace:
+    """What stands in for a `dataset.Source` of these data."""
+    return types.SimpleNamespace(name="tiny", class_names=data.class_names, read=lambda: data)
 
 
 def make_data(per_class: int = 20, test_per_class: int = 5) -> dataset.Dataset:

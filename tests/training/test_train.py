@@ -3,11 +3,10 @@
 import dataclasses
 import json
 import signal
-import types
 
 import numpy as np
 import pytest
-from builders import KINDS, less_optimized
+from builders import KINDS, less_optimized, source_of
 from etils import epath
 from trainings import RUNS, Killed, config_of, contents, kill_at_saves
 
@@ -183,8 +182,7 @@ def test_run_json_keeps_the_first_start_and_counts_every_session(tiny_data, tmp_
 @pytest.mark.parametrize("which", ["last", "best"])
 def test_evaluation_gives_the_numbers_that_training_logged(which, straight, tiny_data, monkeypatch):
     folder = epath.Path(straight("cnn"))
-    source = types.SimpleNamespace(read=lambda: tiny_data)
-    monkeypatch.setattr(dataset, "open_source", lambda _: source)
+    monkeypatch.setattr(dataset, "open_source", lambda _: source_of(tiny_data))
     stem, result = evaluate.evaluate(folder, fold="1", split="valid", checkpoint=which)
     logged = json.loads((folder / "metrics.json").read_text())["cv"]["folds"][0]
     logged = logged if which == "last" else logged["best"]
