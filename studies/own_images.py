@@ -15,7 +15,13 @@ from typing import Any
 from configs import best, own_images
 
 CNN = {
-    "42_64-64_96-96": own_images.get_config().cnn.block_sizes,
+    "42_64-64_96-96": (
+        (0, 42, True),
+        (48, 64, False),
+        (64, 64, True),
+        (64, 96, False),
+        (96, 96, True),
+    ),
     "26_64_128": ((0, 26, True), (32, 64, True), (64, 128, True)),
     "26_48_96-96": ((0, 26, True), (32, 48, True), (48, 96, False), (96, 96, True)),
     "26_64_96_128-": ((0, 26, True), (32, 64, True), (64, 96, True), (96, 128, False)),
