@@ -43,7 +43,7 @@ def get_config(arg=None):
     config.cae.enc_block_sizes = ((0, 6),)
     config.cae.dec_block_sizes = ((6, 0),)
     # Less arithmetic than best.py's and as much learnt in as many images (docs/results.md).
-    config.cnn.block_sizes = ((0, 26, True), (32, 64, True), (64, 96, True), (96, 128, False))
+    config.cnn.block_sizes = ((0, 18, True), (24, 48, True), (48, 96, True), (96, 128, False))
     config.cnn.opt.update(config.cae.opt)  # Adam for both
 
     # How long: about so many training images a run, five folds and the test run. More is better,
