@@ -50,7 +50,7 @@ def get_config(arg=None):
     # up to where the validation accuracy in the report no longer rises.
     config.num_folds = 5  # a class needs as many images
     config.num_epoch = 200
-    config.image_budget = 540_000
+    config.image_budget = 660_000
     config.save_img_per_epoch = 10
     if default.is_quick(arg):
         config.image_budget = 40_000

@@ -1,14 +1,24 @@
 """Fixtures that the tests share."""
 
+import os
 import pathlib
-import types
 from collections.abc import Iterator
 
 import jax
 import pytest
-from builders import PROJECT, less_optimized, make_data, tiny_config
+from builders import PROJECT, less_optimized, make_data, source_of, tiny_config
 
 from caecnn_jax.data import dataset
+
+
+@pytest.fixture(scope="session", autouse=True)
+def compiled_once(tmp_path_factory):
+    """Keeps what is compiled: many tests compile the same programs, here and in their processes."""
+    folder = str(tmp_path_factory.mktemp("compiled"))
+    kept = {"jax_compilation_cache_dir": folder, "jax_persistent_cache_min_compile_time_secs": 0}
+    for name, value in kept.items():
+        jax.config.update(name, value)
+        os.environ[name.upper()] = str(value)
 
 
 @pytest.fixture(scope="session")
@@ -42,9 +52,7 @@ def same_data(tiny_data, monkeypatch):
     """The run's own images instead of CIFAR-10."""
     from caecnn_jax.data import dataset
 
-    names = tiny_data.class_names
-    source = types.SimpleNamespace(name="tiny", class_names=names, read=lambda: tiny_data)
-    monkeypatch.setattr(dataset, "open_source", lambda _: source)
+    monkeypatch.setattr(dataset, "open_source", lambda _: source_of(tiny_data))
 
 
 @pytest.fixture
