@@ -176,7 +176,7 @@ def class_counts(field: str, value) -> None:
             whole(1)(f"{field}.{name}", count)
         elif count != "largest":
             is_count = type(count) is int and 0 <= count <= MAX_EXTRA
-            allowed = f"must be 'largest' or a whole number from 0 to {MAX_EXTRA}"
+            allowed = f"must be a whole number from 0 to {MAX_EXTRA}, or 'largest'"
             require(is_count, f"{field}.{name}", count, allowed)
 
 

@@ -275,8 +275,8 @@ def test_the_schema_has_the_fields_of_the_defaults():
         ({"test_share": 1.0}, "test_share=1.0: must be a number from"),
         ({"imbalance.type": "long"}, "imbalance.type='long': must be one of none, exp, step"),
         ({"imbalance.factor": 0.5}, "imbalance.factor=0.5: must be a number from 1"),
-        ({"train_data_expansion": {"cat": "most"}}, "expansion.cat='most': must be 'largest' or"),
-        ({"train_data_expansion": {"cat": 7.5}}, "expansion.cat=7.5: must be 'largest' or a whole"),
+        ({"train_data_expansion": {"cat": "most"}}, "expansion.cat='most': must be a whole number"),
+        ({"train_data_expansion": {"cat": 7.5}}, "cat=7.5: must be .* 100000, or 'largest'"),
         (
             {"train_data_regulation": {"cat": "largest"}},
             "regulation.cat='largest': must be a whol",
