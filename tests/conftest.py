@@ -1,6 +1,5 @@
 """Fixtures that the tests share."""
 
-import os
 import pathlib
 from collections.abc import Iterator
 
@@ -9,16 +8,6 @@ import pytest
 from builders import PROJECT, less_optimized, make_data, source_of, tiny_config
 
 from caecnn_jax.data import dataset
-
-
-@pytest.fixture(scope="session", autouse=True)
-def compiled_once(tmp_path_factory):
-    """Keeps what is compiled: many tests compile the same programs, here and in their processes."""
-    folder = str(tmp_path_factory.mktemp("compiled"))
-    kept = {"jax_compilation_cache_dir": folder, "jax_persistent_cache_min_compile_time_secs": 0}
-    for name, value in kept.items():
-        jax.config.update(name, value)
-        os.environ[name.upper()] = str(value)
 
 
 @pytest.fixture(scope="session")
