@@ -37,10 +37,13 @@ LESS_CHANGED: dict[str, dict[str, Any]] = {
 }
 for change, fields in LESS_CHANGED.items():
     VARIANTS[f"26_64_96_128-.{change}"] = {**VARIANTS["26_64_96_128-"], **fields}
-VARIANTS["18_48_96_128-.no_holes"] = {
+NARROW = {
     "cnn.block_sizes": ((0, 18, True), (24, 48, True), (48, 96, True), (96, 128, False)),
     **LESS_CHANGED["no_holes"],
 }
+VARIANTS["18_48_96_128-.no_holes"] = NARROW
+for shift in (3, 2):
+    VARIANTS[f"18_48_96_128-.shifts_of_{shift}.no_holes"] = {**NARROW, "aug.max_shift": shift}
 
 
 def get_study(arg=None):
