@@ -134,6 +134,26 @@ def test_events_in_a_bucket_tell_of_each_epoch_once(killed):
         assert [event.step for event in events.Scalars("train/loss_cae")] == [1, 2, 3]
 
 
+LOOK_TWICE = """
+import os, sys, urllib.request
+from caecnn_jax.records import workdir
+
+folder = workdir.resolve("gs://{bucket}/others")
+workdir.write_bytes(folder / "ours", b"1")
+assert [path.name for path in folder.iterdir()] == ["ours"]
+address = os.environ["STORAGE_EMULATOR_HOST"] + "/upload/storage/v1/b/{bucket}/o"
+there = urllib.request.Request(address + "?uploadType=media&name=others/theirs", data=b"2")
+urllib.request.urlopen(there).read()
+assert (folder / "theirs").exists()
+assert sorted(path.name for path in folder.iterdir()) == ["ours", "theirs"]
+"""
+
+
+def test_what_another_process_writes_to_a_bucket_is_seen(sessions):
+    # Else a job's first process waits for ever for the runs of the others.
+    sessions.run([sys.executable, "-c", LOOK_TWICE.format(bucket=bucket_server.BUCKET)])
+
+
 def renames(bucket: bucket_server.Bucket) -> list[str]:
     return [one for one in bucket.requests if re.search("(move|copy|rewrite)To", one)]
 

@@ -40,8 +40,16 @@ def resolve(path: str | os.PathLike) -> epath.Path:
         package, brought_by = BUCKETS[scheme]
         if importlib.util.find_spec(package) is None:
             raise WorkdirError(f"{path}: {package} is missing: pip install {brought_by}")
+        _list_afresh(scheme)
         return epath.Path(path)
     return epath.Path(os.path.abspath(os.path.expanduser(path)))
+
+
+def _list_afresh(scheme: str) -> None:
+    """Keeps no listing of a bucket, whose library would never see what other processes write."""
+    import fsspec  # comes with the bucket's package
+
+    fsspec.config.conf.setdefault(scheme, {})["use_listings_cache"] = False
 
 
 def in_bucket(path: str | os.PathLike) -> bool:
