@@ -46,10 +46,10 @@ def get_config(arg=None):
     config.cnn.block_sizes = ((0, 18, True), (24, 48, True), (48, 96, True), (96, 128, False))
     config.cnn.opt.update(config.cae.opt)  # Adam for both
 
-    # How long: about so many training images a run, five folds and the test run. More is better,
-    # up to where the validation accuracy in the report no longer rises.
+    # How long: about so many training images a run, five folds and the test run, in num_epoch at
+    # most. More is better, up to where the validation accuracy in the report no longer rises.
     config.num_folds = 5  # a class needs as many images
-    config.num_epoch = 200
+    config.num_epoch = 100
     config.image_budget = 660_000
     config.save_img_per_epoch = 10
     if default.is_quick(arg):
