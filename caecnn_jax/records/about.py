@@ -11,6 +11,7 @@ from typing import Any
 
 import jax
 import numpy as np
+from absl import logging
 from etils import epath
 
 from caecnn_jax import saved_config
@@ -82,14 +83,29 @@ def read_description(folder: epath.Path) -> dataset.Description:
 
 
 def check_same(folder: epath.Path, data: dataset.Dataset) -> None:
-    """Raises WorkdirError where the run in the folder was trained on other images than these."""
-    saved = read_description(folder)
+    """Raises WorkdirError where the run in the folder was trained on other images than these.
+
+    Warns where its dataset.json, which would tell, is missing or damaged.
+    """
+    try:
+        saved = read_description(folder)
+    except workdir.WorkdirError as error:
+        logging.warning("%s: whether the run's images were these is not known", error)
+        return
     if saved.digest != data.digest:
         raise workdir.WorkdirError(
             f"{folder} holds a run on other images ({saved.name}, digest {saved.digest[:12]}, now "
             f"{data.name}, {data.digest[:12]}): bring the old ones back, or choose "
             "another --workdir"
         )
+
+
+def started(folder: epath.Path) -> str | None:
+    """When the run in the folder was started, from run.json; None where that does not tell."""
+    try:
+        return workdir.read_json(folder / "run.json")["started"]
+    except (workdir.WorkdirError, KeyError, TypeError):
+        return None
 
 
 def commit() -> str | None:

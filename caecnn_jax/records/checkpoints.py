@@ -185,7 +185,7 @@ class Checkpoints:
         except (KeyError, TypeError, AttributeError) as error:
             raise DamagedError(f"checkpoint {place} is damaged: progress: {error!r}") from error
         for name, tree in target.items():
-            if structures.get(name, structure(tree)) != structure(tree):
+            if name not in digests or structures.get(name, structure(tree)) != structure(tree):
                 raise CheckpointError(
                     f"checkpoint {place} holds other arrays than this program's networks have: "
                     "use the version that wrote it, or train again in another --workdir"

@@ -17,6 +17,7 @@ from etils import epath
 from caecnn_jax import config as config_lib
 from caecnn_jax import logs, saved_config
 from caecnn_jax.part import WHOLE, Part
+from caecnn_jax.records import about, runs
 from caecnn_jax.records import workdir as workdir_lib
 from caecnn_jax.records.workdir import WorkdirError
 
@@ -31,46 +32,78 @@ def claim(
     *,
     writes: bool = True,
 ) -> Iterator[bool]:
-    """Holds the folder for this process: makes it, locks it, checks and saves its config.json.
+    """Holds the folder for this process: makes it, locks it and checks its config.json.
 
-    Yields whether the runs in it are finished. Commands that train parts of them share the folder,
-    and `hold` their own. With `writes=False`, for the processes of a job that only read, nothing is
-    made, locked or saved. Raises WorkdirError when the folder cannot be written, another process
-    trains in it, or it holds a run of another config.
+    Yields whether the runs in it are finished; if not, `begin` saves the config, once nothing else
+    refuses. Commands that train parts of them share the folder, and `hold` their own. With
+    `writes=False`, for the processes of a job that only read, nothing is made or locked. Raises
+    WorkdirError when the folder cannot be written, is that of the images, another process trains in
+    it, or it holds a run of another config.
     """
     with contextlib.ExitStack() as stack:
+        _check_place(workdir, config.dataset)
         if writes:
             _make(workdir)
             if not workdir_lib.in_bucket(workdir):  # a bucket can be neither locked nor appended to
                 stack.enter_context(_lock(workdir, ".lock", shared=not part.is_whole))
                 log = "train.log" if part.is_whole else f"train-{part.index}.log"
                 stack.enter_context(logs.to_file(workdir / log))
-        finished = False
-        if (workdir / "config.json").exists():
-            saved = workdir_lib.read_config(workdir)
-            if (made_by := workdir_lib.read_format(workdir)) != saved_config.FORMAT:
-                raise WorkdirError(
-                    f"{workdir} holds a run of an earlier version (format {made_by}), whose random "
-                    "numbers this one does not draw: evaluate, predict, export and report read it, "
-                    "but to train choose another --workdir"
-                )
-            differing = config_lib.differences(saved, config)
-            if differing and part.is_whole and not is_trained(workdir):
-                logging.info("Nothing was trained in %s yet: it takes the new config.", workdir)
-            elif differing:
-                raise WorkdirError(
-                    f"{workdir} holds a run of another config: {'; '.join(differing)}; give the "
-                    "same values to continue it, or another --workdir"
-                )
-            finished = (workdir / "metrics.json").exists() and saved.num_epoch == config.num_epoch
-        if writes and not finished:
-            if part.is_whole and not workdir_lib.in_bucket(workdir):
-                _remove_partial(workdir)
-            # These tell of fewer epochs than are asked for now. They go before the config changes.
-            for name in ("metrics.json", "report.html"):
-                (workdir / name).unlink(missing_ok=True)
-            workdir_lib.write_bytes(workdir / "config.json", saved_config.to_text(config).encode())
-        yield finished
+        yield _check_config(workdir, config, part)
+
+
+def begin(workdir: epath.Path, config: ml_collections.ConfigDict, part: Part = WHOLE) -> None:
+    """Saves the config of the runs that train now; raises WorkdirError as `claim` does."""
+    _check_config(workdir, config, part)  # another part may have begun since
+    if part.is_whole and not workdir_lib.in_bucket(workdir):
+        _remove_partial(workdir)
+    # These tell of fewer epochs than are asked for now. They go before the config changes.
+    for name in ("metrics.json", "report.html"):
+        (workdir / name).unlink(missing_ok=True)
+    workdir_lib.write_bytes(workdir / "config.json", saved_config.to_text(config).encode())
+
+
+def _check_config(workdir: epath.Path, config: ml_collections.ConfigDict, part: Part) -> bool:
+    """Whether the folder holds these runs, finished; raises WorkdirError where it holds others."""
+    if not (workdir / "config.json").exists():
+        if is_trained(workdir):
+            raise WorkdirError(
+                f"{workdir} holds what was trained, but no config.json that says how: bring it "
+                "back, or choose another --workdir"
+            )
+        return False
+    saved = workdir_lib.read_config(workdir)
+    if (made_by := workdir_lib.read_format(workdir)) != saved_config.FORMAT:
+        raise WorkdirError(
+            f"{workdir} holds a run of an earlier version (format {made_by}), whose random "
+            "numbers this one does not draw: evaluate, predict, export and report read it, "
+            "but to train choose another --workdir"
+        )
+    differing = config_lib.differences(saved, config)
+    if differing and part.is_whole and not is_trained(workdir):
+        logging.info("Nothing was trained in %s yet: it takes the new config.", workdir)
+    elif differing:
+        raise WorkdirError(
+            f"{workdir} holds a run of another config: {'; '.join(differing)}; give the "
+            "same values to continue it, or another --workdir"
+        )
+    return is_finished(workdir, saved, config)
+
+
+def is_finished(
+    workdir: epath.Path, saved: ml_collections.ConfigDict, config: ml_collections.ConfigDict
+) -> bool:
+    """Whether the folder holds all that its runs come to, of as many epochs as `config` asks for.
+
+    A file of them that is missing or damaged is written anew, from the checkpoints.
+    """
+    if not (workdir / "metrics.json").exists() or saved.num_epoch != config.num_epoch:
+        return False
+    try:
+        about.read_description(workdir)
+        return bool(runs.read(workdir).info)
+    except WorkdirError as error:
+        logging.warning("%s: it is written anew", error)
+        return False
 
 
 def _remove_partial(workdir: epath.Path) -> None:
@@ -82,6 +115,8 @@ def _remove_partial(workdir: epath.Path) -> None:
 
 def is_trained(workdir: epath.Path) -> bool:
     """Whether any run left something: metrics, a record or a checkpoint's folder."""
+    if not workdir.exists():
+        return False
     history = workdir / "history.jsonl"
     return (
         (workdir / "metrics.json").exists()
@@ -90,13 +125,21 @@ def is_trained(workdir: epath.Path) -> bool:
     )
 
 
-def _make(workdir: epath.Path) -> None:
+def _check_place(workdir: epath.Path, images: str) -> None:
+    """Raises WorkdirError where a run's files would be lost, or be taken for images."""
     path = os.fspath(workdir)
     if os.fsencode(path) != path.encode(errors="replace"):  # Orbax's storage writes in UTF-8 alone
         raise WorkdirError(
             f"{path!r}: its name is no UTF-8: choose another --workdir, or set PYTHONUTF8=1 where "
             "only the locale knows no UTF-8"
         )
+    if "\\" in path:  # Orbax's storage writes to another folder, as if it were a slash
+        raise WorkdirError(f"{path}: checkpoints cannot lie there: choose a --workdir without \\")
+    if os.path.isabs(images) and os.path.realpath(path) == os.path.realpath(images):
+        raise WorkdirError(f"{path} is the folder of the images: choose another --workdir")
+
+
+def _make(workdir: epath.Path) -> None:
     try:
         with workdir_lib.writing(workdir):
             workdir_lib.make_folder(workdir)
@@ -110,10 +153,10 @@ def _make(workdir: epath.Path) -> None:
 
 
 @contextlib.contextmanager
-def hold(workdir: epath.Path, runs: Sequence[str]) -> Iterator[None]:
+def hold(workdir: epath.Path, names: Sequence[str]) -> Iterator[None]:
     """Holds these runs of a folder for this process; raises WorkdirError where another has one."""
     with contextlib.ExitStack() as stack:
-        for run in () if workdir_lib.in_bucket(workdir) else runs:
+        for run in () if workdir_lib.in_bucket(workdir) else names:
             stack.enter_context(_lock(workdir, f".lock-{run}", whose=f"{run} in "))
         yield
 

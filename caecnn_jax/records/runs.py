@@ -78,13 +78,19 @@ def read(workdir: epath.PathLike) -> Run:
     workdir = epath.Path(workdir)
     workdir_lib.check_is_run(workdir)
     info: Any = _read_json(workdir / "run.json", set())
-    return Run(
+    run = Run(
         workdir=workdir,
         config=_read_json(workdir / "config.json", CONFIG_FIELDS),
         history=_read_history(workdir / "history.jsonl"),
         metrics=_read_metrics(workdir / "metrics.json"),
         info=info,
     )
+    for name, result in run.results.items():
+        if len(run.history.get(name, ())) < result["epochs"]:
+            raise workdir_lib.damaged(
+                workdir / "history.jsonl", f"it has fewer epochs of {name} than metrics.json"
+            )
+    return run
 
 
 def f1_by_class(result: schema.Result | schema.OverFolds | None) -> dict[str, float] | None:

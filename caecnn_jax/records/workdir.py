@@ -145,7 +145,10 @@ def read_text(path: epath.Path) -> str:
     try:
         return path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise WorkdirError(f"cannot read {path} ({error}): restore it or train again") from error
+        raise WorkdirError(
+            f"cannot read {path} ({error}): restore it, or give the training command again, which "
+            "writes it anew"
+        ) from error
 
 
 def parse_json(text: str, place: epath.Path | str):
@@ -158,7 +161,10 @@ def parse_json(text: str, place: epath.Path | str):
 
 def damaged(place: epath.Path | str, reason: str) -> WorkdirError:
     """The error of a file, or a line of it, that is not as it was written."""
-    return WorkdirError(f"{place} is damaged, for {reason}: restore it or train again")
+    return WorkdirError(
+        f"{place} is damaged, for {reason}: restore it, or give the training command again, which "
+        "writes it anew"
+    )
 
 
 def check_is_run(workdir: epath.Path) -> None:

@@ -51,7 +51,7 @@ def is_finished(run: study_lib.Run, workdir: epath.Path) -> bool:
             f"{folder} holds a run of another config: {'; '.join(differing)}; give the study the "
             "same values, another name for the variant, or another --workdir"
         )
-    return (folder / "metrics.json").exists() and saved.num_epoch == run.config.num_epoch
+    return claims.is_finished(folder, saved, run.config)
 
 
 def unfinished(runs: Sequence[study_lib.Run], workdir: epath.Path) -> list[study_lib.Run]:

@@ -58,7 +58,12 @@ def train_and_evaluate(
     with claims.claim(folder, config, part, writes=devices.is_writer()) as finished:
         devices.wait_for_all("the folder is claimed")
         if finished:
-            logging.info("The run in %s is finished; there is nothing left to do.", folder)
+            logging.info(
+                "The run in %s is finished; there is nothing left to do, and %s was not read: if "
+                "its images are others by now, train on them in another --workdir.",
+                folder,
+                config.dataset,
+            )
             return workdir_lib.read_json(folder / "metrics.json")
         if data is None:
             data = dataset.read_checked(source or dataset.open_checked(config), config)
@@ -125,21 +130,21 @@ def train_runs(
     """
     lanes, request = shared.lanes, shared.request
     is_job = part.is_whole and not lanes.part.is_whole
-    part = lanes.part if is_job else part
     kept, splits = sampling.splits(config, data.labels, data.num_train, data.class_names)
-    num_epoch, config = config.num_epoch, with_epochs(config, splits)
+    asked, config = config, with_epochs(config, splits)
     for sentence in config_lib.warnings(config):
         logging.warning(sentence)
     channels = data.images.shape[-1]
     model = models.from_config(config, num_classes=len(data.class_names), channels=channels)
     statistics = statistics_of(config, data, kept)
     described = about.describe(data, kept, splits)
-    _write_about(folder, data, statistics, described)
+    _begin(folder, asked, part, data, statistics, described)
     journals = [
         Journal(folder, split, data, selection_metric=config.selection_metric) for split in splits
     ]
-    own = part.of(journals)
-    held = [] if part.is_whole else [journal.split.name for journal in own]
+    share = lanes.part if is_job else part
+    own = share.of(journals)
+    held = [] if share.is_whole else [journal.split.name for journal in own]
     with claims.hold(folder, held):
         restore(own, saved_shapes(config, model), keep=config.keep_checkpoints, lanes=lanes)
         progress = Progress(
@@ -171,7 +176,7 @@ def train_runs(
         deal_out(own, shared, train_one)
     if is_job:
         wait_for_others(progress, request)
-    elif not progress.all_have_ended() or _asks_for_more(folder, num_epoch):
+    elif not progress.all_have_ended() or _asks_for_more(folder, asked.num_epoch):
         return None
     return _write_end(folder, described, journals, config.selection_metric)
 
@@ -288,21 +293,26 @@ def wait_for_others(progress: Progress, request: signals.StopRequest) -> None:
     devices.wait_for_all("every run has ended")
 
 
-def _write_about(
+def _begin(
     folder: epath.Path,
+    config: ml_collections.ConfigDict,
+    part: Part,
     data: dataset.Dataset,
     statistics: augment.Statistics,
     described: schema.About,
 ) -> None:
-    """Logs and writes what the runs are about; raises WorkdirError where they were about others."""
+    """Logs and writes what the runs are and are about.
+
+    Raises WorkdirError where they were others, or about other images, before anything is written.
+    """
+    if claims.is_trained(folder):  # else it takes other images as it takes another config
+        about.check_same(folder, data)
     description = dataset.description(data, *statistics)
     table = about.split_table(described["class_counts"])
     logging.info("%s: images of each class\n%s", data.name, "\n".join([*table, *data.notes]))
-    if (folder / "run.json").exists():
-        if claims.is_trained(folder):  # else it takes other images as it takes another config
-            about.check_same(folder, data)
-        described["started"] = workdir_lib.read_json(folder / "run.json")["started"]
+    described["started"] = about.started(folder) or described["started"]
     if devices.is_writer():
+        claims.begin(folder, config, part)
         about.write_description(folder, description)
         workdir_lib.write_json(folder / "run.json", described)
 

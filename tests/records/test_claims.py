@@ -8,11 +8,12 @@ import subprocess
 import sys
 
 import pytest
-from builders import PROJECT, tiny_config
+from builders import PROJECT, make_data, tiny_config
 from etils import epath
 
+from caecnn_jax.data import dataset
 from caecnn_jax.part import Part
-from caecnn_jax.records import claims, workdir
+from caecnn_jax.records import about, claims, workdir
 
 CHILD = """
 import sys, time
@@ -31,18 +32,24 @@ def folder(tmp_path):
 
 
 def visit(folder, config=None):
-    with claims.claim(folder, config or tiny_config()):
-        pass
+    config = config or tiny_config()
+    with claims.claim(folder, config) as finished:
+        if not finished:
+            claims.begin(folder, config)
 
 
 def finish(folder):
-    with claims.claim(folder, tiny_config()):
-        workdir.write_json(folder / "metrics.json", {})
+    visit(folder)
+    about.write_description(folder, dataset.description(make_data(), (0.5,) * 3, (0.25,) * 3))
+    workdir.write_json(folder / "run.json", {"started": "2001-02-03T04:05:06"})
+    workdir.write_json(folder / "metrics.json", {"cv": None, "test": None})
 
 
 def test_a_new_folder_is_made_and_not_finished(folder):
     with claims.claim(folder, tiny_config()) as finished:
         assert not finished
+        assert not (folder / "config.json").exists()  # the data may still be refused
+        claims.begin(folder, tiny_config())
     assert workdir.read_config(folder).to_dict() == tiny_config().to_dict()
 
 
@@ -69,11 +76,11 @@ def test_parts_of_the_runs_share_a_folder_but_no_run(folder):
             ):
                 pass
         # What one of them trains by now, another does not change.
-        with (
-            pytest.raises(workdir.WorkdirError, match=r"config\.seed was 0 and is 1"),
-            claims.claim(folder, tiny_config(seed=1), Part(1, 2)),
-        ):
-            pass
+        claims.begin(folder, tiny_config(), Part(0, 2))
+        with pytest.raises(workdir.WorkdirError, match=r"config\.seed was 0 and is 1"):
+            claims.claim(folder, tiny_config(seed=1), Part(1, 2)).__enter__()
+        with pytest.raises(workdir.WorkdirError, match=r"config\.seed was 0 and is 1"):
+            claims.begin(folder, tiny_config(seed=1), Part(1, 2))
     with claims.claim(folder, tiny_config()), pytest.raises(workdir.WorkdirError):
         claims.claim(folder, tiny_config(), Part(0, 2)).__enter__()
 
@@ -116,6 +123,8 @@ def test_a_finished_run_is_known_and_goes_on_with_more_epochs(folder):
         assert finished
     with claims.claim(folder, tiny_config(num_epoch=9)) as finished:
         assert not finished
+        assert (folder / "metrics.json").exists()
+        claims.begin(folder, tiny_config(num_epoch=9))
         assert not (folder / "metrics.json").exists()  # they would tell of fewer epochs
         assert not (folder / "report.html").exists()
     assert workdir.read_config(folder).num_epoch == 9
@@ -167,6 +176,38 @@ def test_a_name_that_orbax_cannot_write_is_refused_at_once(tmp_path):
         visit(epath.Path(folder))
     assert not folder.exists()
     visit(epath.Path(tmp_path / "bär"))
+    with pytest.raises(workdir.WorkdirError, match=r"checkpoints cannot lie there"):
+        visit(epath.Path(tmp_path / "a\\b"))
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["bär"]
+
+
+def test_the_images_folder_is_no_runs_folder(tmp_path):
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "photos")
+    for place in ("photos", "link"):
+        with pytest.raises(workdir.WorkdirError, match="is the folder of the images"):
+            visit(epath.Path(tmp_path / place), tiny_config(dataset=str(tmp_path / "photos")))
+    assert not list((tmp_path / "photos").iterdir())
+
+
+def test_what_was_trained_without_its_config_is_not_taken_for_ones_own(folder):
+    finish(folder)
+    (folder / "config.json").unlink()
+    with pytest.raises(workdir.WorkdirError, match=r"no config\.json that says how"):
+        visit(folder, tiny_config(seed=7))
+    assert (folder / "metrics.json").exists()
+
+
+@pytest.mark.parametrize("name", ["metrics.json", "run.json", "dataset.json"])
+@pytest.mark.parametrize("content", [None, "", "{", "null", "[]"])
+def test_a_run_without_all_its_files_is_not_finished(folder, name, content, caplog):
+    finish(folder)
+    if content is None:
+        (folder / name).unlink()
+    else:
+        (folder / name).write_text(content)
+    with claims.claim(folder, tiny_config()) as finished:
+        assert not finished
 
 
 @pytest.mark.parametrize("number", [errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP])

@@ -50,6 +50,15 @@ def test_report_is_one_file_without_network_or_scripts(finished):
     assert not [path for path in finished.iterdir() if path.name.startswith(".")]
 
 
+def test_a_history_that_lacks_what_metrics_tell_of_is_damaged(tmp_path):
+    workdir = make_run(tmp_path / "mixed")
+    lines = (workdir / "history.jsonl").read_text().splitlines(keepends=True)
+    for left in ([], lines[:-1], lines[: len(lines) // 2]):
+        (workdir / "history.jsonl").write_text("".join(left))
+        with pytest.raises(errors.UserError, match=r"history\.jsonl is damaged, for it has fewer"):
+            report.write(workdir)
+
+
 def test_cae_alone_has_losses_and_no_accuracy(tmp_path):
     page = text_of(report.write(make_run(tmp_path / "cae", use_cnn=False)))
     assert "Validation reconstruction loss" in page

@@ -2,11 +2,12 @@
 
 import dataclasses
 import json
+import shutil
 import signal
 
 import numpy as np
 import pytest
-from builders import KINDS, less_optimized, source_of
+from builders import KINDS, less_optimized, source_of, tiny_config
 from etils import epath
 from trainings import RUNS, Killed, config_of, contents, kill_at_saves
 
@@ -221,6 +222,40 @@ def test_a_folder_in_which_nothing_was_trained_takes_other_images(tiny_data, tmp
     (tmp_path / "run" / "fold_1").mkdir()
     with pytest.raises(workdir.WorkdirError, match="holds a run on other images"):
         train.train_and_evaluate(config_of("cnn"), tmp_path / "run", tiny_data)
+
+
+def files_of(folder) -> dict[str, bytes]:
+    """The run's files besides checkpoints, pictures, events and log."""
+    return {path.name: path.read_bytes() for path in folder.glob("*.json*")}
+
+
+def test_a_refused_command_leaves_a_finished_run_as_it_is(trained_run, tiny_data, tmp_path):
+    folder = shutil.copytree(trained_run, tmp_path / "run")
+    before = files_of(folder)
+    config = tiny_config("mixed", save_img_per_epoch=1, only_train_cae_until=0, num_epoch=3)
+    other = dataclasses.replace(tiny_data, digest="another")
+    with pytest.raises(workdir.WorkdirError, match="holds a run on other images"):
+        train.train_and_evaluate(config, folder, other)
+    assert files_of(folder) == before
+
+
+@pytest.mark.parametrize("damage", [None, "half"])
+@pytest.mark.parametrize("name", ["metrics.json", "run.json", "dataset.json", "history.jsonl"])
+def test_a_damaged_file_of_a_finished_run_is_written_anew(
+    name, damage, trained_run, tiny_data, tmp_path
+):
+    folder = shutil.copytree(trained_run, tmp_path / "run")
+    before = files_of(folder)
+    if damage:
+        (folder / name).write_bytes(before[name][: len(before[name]) // 2])
+    else:
+        (folder / name).unlink()
+    config = tiny_config("mixed", save_img_per_epoch=1, only_train_cae_until=0)
+    train.train_and_evaluate(config, folder, tiny_data)
+    after = files_of(folder)
+    if name == "run.json":  # of the first start nothing is known any more
+        assert json.loads(after.pop(name)).keys() == json.loads(before.pop(name)).keys()
+    assert after == before
 
 
 def raise_killed():
