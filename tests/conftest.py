@@ -41,7 +41,7 @@ def same_data(tiny_data, monkeypatch):
     """The run's own images instead of CIFAR-10."""
     from caecnn_jax.data import dataset
 
-    monkeypatch.setattr(dataset, "open_source", lambda _: source_of(tiny_data))
+    monkeypatch.setattr(dataset, "open_at_hand", lambda *_: source_of(tiny_data))
 
 
 @pytest.fixture

@@ -4,6 +4,7 @@ import collections
 import difflib
 import os
 import pathlib
+from collections.abc import Sequence
 
 import ml_collections
 from absl import logging
@@ -42,6 +43,31 @@ def find(config: ml_collections.ConfigDict) -> listing.Listing:
     if data_dir and not uses_data_dir(config):
         logging.warning("config.data_dir=%s is not used: the data are the path %s", data_dir, name)
     return found
+
+
+def at_hand(config: ml_collections.ConfigDict, places: Sequence[str]) -> ml_collections.ConfigDict:
+    """The config of data that `uses_data_dir`, with the first of the places that holds them.
+
+    In whatever form; nothing is fetched. "" is where they are without a data_dir. Raises DataError
+    where no place has them.
+    """
+    roots = list(dict.fromkeys(map(prepared.root, places)))
+    name = config.dataset
+    for root in roots:
+        if name.startswith("tfds:"):
+            source = "tfds" if prepared.find(name.removeprefix("tfds:"), str(root)) else None
+        else:
+            source = cifar_sources.source_at(name.partition(":")[0], root)
+        if source:
+            if root != roots[0]:
+                logging.info("no %s in %s: taking that in %s", name, roots[0], root)
+            config = config.copy_and_resolve_references()
+            config.data_source, config.data_dir = source, str(root)
+            return config
+    raise DataError(
+        f"no {name} in {' or '.join(map(str, roots))}: bring it back, or say where it lies now "
+        "with --config.data_dir or TFDS_DATA_DIR"
+    )
 
 
 def _open(name: str, data_source: str, data_dir: str | None) -> listing.Listing:

@@ -179,6 +179,7 @@ ARCHIVE_NAMES_100 = (
     "cifar-100-binary",
     "cifar-100-python",
 )
+MEMBERS_100 = ("train.bin", "meta")  # of an unpacked one, either
 
 
 def from_archive_100(path: pathlib.Path, grain: str) -> tuple[Arrays, tuple[str, ...]]:

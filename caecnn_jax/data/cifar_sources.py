@@ -69,8 +69,9 @@ def open_100(grain: str, data_source: str, data_dir: str | None) -> listing.List
     path = pathlib.Path(data_dir).expanduser() if data_dir else None
     archive = None
     if path is not None and data_source in ("auto", "archive"):
-        members = ("train.bin", "meta")
-        archive = cifar_archives.find_archive(path, cifar_archives.ARCHIVE_NAMES_100, members)
+        archive = cifar_archives.find_archive(
+            path, cifar_archives.ARCHIVE_NAMES_100, cifar_archives.MEMBERS_100
+        )
     if archive is None:
         raise DataError(
             f"no CIFAR-100 in data_dir={data_dir or ''!r}: set it to cifar-100-binary.tar.gz, "
@@ -93,6 +94,19 @@ def open_100(grain: str, data_source: str, data_dir: str | None) -> listing.List
         [name, *marks],
         shape=(32, 32, 3),
     )
+
+
+def source_at(name: str, place: pathlib.Path) -> str | None:
+    """The data_source by which a place has "cifar10" or "cifar100" already; None: it has not."""
+    if name == "cifar10":
+        is_prepared = prepared.is_prepared(place / VERSION_DIR)
+        archive = cifar_archives.find_archive(place)
+    else:
+        is_prepared = prepared.find("cifar100", str(place)) is not None
+        archive = cifar_archives.find_archive(
+            place, cifar_archives.ARCHIVE_NAMES_100, cifar_archives.MEMBERS_100
+        )
+    return "tfds" if is_prepared else "archive" if archive else None
 
 
 def load(data_source: str = "auto", data_dir: str | None = None) -> Arrays:

@@ -185,6 +185,12 @@ def open_source(config: ml_collections.ConfigDict) -> Source:
     return Source(catalogue.find(config), form, config.test_share)
 
 
+def open_at_hand(config: ml_collections.ConfigDict, places: Sequence[str]) -> Source:
+    """As `open_source`, of what lies in one of the places; see `catalogue.at_hand`."""
+    is_placed = catalogue.uses_data_dir(config)
+    return open_source(catalogue.at_hand(config, places) if is_placed else config)
+
+
 def open_checked(config: ml_collections.ConfigDict) -> Source:
     """The data of config.dataset, which the config agrees with, before an image is decoded.
 

@@ -4,7 +4,6 @@ import contextlib
 import dataclasses
 import functools
 import os
-import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -121,23 +120,22 @@ class Trained:
     def data(self, elsewhere: Mapping[str, str] | None = None) -> dataset.Dataset:
         """The data where they lie now: as given, else where they were, else in TFDS_DATA_DIR.
 
-        `elsewhere` {"dataset", "data_dir" or "data_source": value} may name other data, of which
-        `is_own` is false. Raises TrainedError where the data have other classes.
+        In whatever form they are there; nothing is fetched. `elsewhere` {"dataset" or "data_dir":
+        value} may name other data, of which `is_own` is false. Raises DataError where there are
+        none, TrainedError where the data have other classes.
         """
+        elsewhere = elsewhere or {}
         config = self.config.copy_and_resolve_references()
         config.channels = self.description.channels
-        moved = config.data_dir and not pathlib.Path(config.data_dir).expanduser().exists()
-        if moved and os.environ.get("TFDS_DATA_DIR"):
-            logging.info("%s is no more: looking in TFDS_DATA_DIR", config.data_dir)
-            config.data_dir = ""
-        config.update(elsewhere or {})
+        places = [elsewhere["data_dir"]] if "data_dir" in elsewhere else [config.data_dir, ""]
+        config.update(elsewhere)
         config_lib.validate(config)
-        if "data_dir" in (elsewhere or {}) and not catalogue.uses_data_dir(config):
+        if "data_dir" in elsewhere and not catalogue.uses_data_dir(config):
             raise TrainedError(
                 f"--config.data_dir={config.data_dir}: the data are the path {config.dataset}, "
                 "which is not looked for there: give --config.dataset alone"
             )
-        source = dataset.open_source(config)
+        source = dataset.open_at_hand(config, places)
         own_names = self.description.class_names
         if source.class_names != own_names:  # told before an image is decoded
             raise TrainedError(

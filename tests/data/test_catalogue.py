@@ -70,3 +70,32 @@ def test_a_name_that_is_nothing_is_told_with_what_there_is(tmp_path):
     other.write_text("cat\n")
     with pytest.raises(DataError, match=r"is neither \.csv nor \.npz; give a folder"):
         catalogue.find(config_of(dataset=str(other)))
+
+
+@pytest.mark.parametrize("data_source", ["auto", "tfds", "archive", "download", "npm"])
+@pytest.mark.parametrize(
+    ("dataset", "held", "source"),
+    [
+        ("cifar10", "cifar10/3.0.2/dataset_info.json", "tfds"),
+        ("cifar10", "cifar-10-python.tar.gz", "archive"),
+        ("cifar100", "cifar100/3.0.2/dataset_info.json", "tfds"),
+        ("cifar100:coarse", "cifar-100-binary.tar.gz", "archive"),
+        ("tfds:mnist", "mnist/3.0.1/dataset_info.json", "tfds"),
+    ],
+)
+def test_data_are_found_where_they_lie_now_in_any_form(
+    dataset, held, source, data_source, tmp_path, monkeypatch
+):
+    """Whatever they were trained from: an archive that is gone, or a folder that is empty now."""
+    old, now = tmp_path / "old", tmp_path / "now"
+    (now / held).parent.mkdir(parents=True)
+    (now / held).touch()
+    monkeypatch.setenv("TFDS_DATA_DIR", str(now))
+    config = config_of(dataset=dataset, data_source=data_source, data_dir=str(old))
+    for place in ("cifar-10-binary.tar.gz", ""):
+        found = catalogue.at_hand(config, [str(old / place), ""])
+        assert (found.data_source, found.data_dir) == (source, str(now))
+        old.mkdir(exist_ok=True)
+    with pytest.raises(DataError, match=rf"no {dataset} in .*old: .* --config\.data_dir or TFDS"):
+        catalogue.at_hand(config, [str(old)])
+    assert not list(old.iterdir())

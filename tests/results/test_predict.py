@@ -96,7 +96,7 @@ def test_the_images_that_a_model_was_judged_by_are_at_hand(trained_run, tiny_dat
 def test_held_out_images_have_their_files(trained_run, tiny_data, monkeypatch):
     files = tuple(pathlib.Path(f"{number}.png") for number in range(len(tiny_data.labels)))
     data = dataclasses.replace(tiny_data, files=files)
-    monkeypatch.setattr(dataset, "open_source", lambda _: source_of(data))
+    monkeypatch.setattr(dataset, "open_at_hand", lambda *_: source_of(data))
     held_out = predict.load(trained_run).held_out()
     assert held_out.files == files[tiny_data.num_train :]
     assert len(held_out.files) == len(held_out.labels) == len(held_out.images)
@@ -104,7 +104,7 @@ def test_held_out_images_have_their_files(trained_run, tiny_data, monkeypatch):
 
 def test_of_other_data_nobody_knows_what_was_held_out(trained_run, tiny_data, monkeypatch):
     data = dataclasses.replace(tiny_data, digest="another")
-    monkeypatch.setattr(dataset, "open_source", lambda _: source_of(data))
+    monkeypatch.setattr(dataset, "open_at_hand", lambda *_: source_of(data))
     with pytest.raises(trained.TrainedError, match=r"other images than .* was trained on"):
         predict.load(trained_run).held_out()
     with pytest.raises(predict.PredictError, match=r"predict\.load"):

@@ -7,7 +7,8 @@ import pytest
 from builders import PROJECT
 from etils import epath
 
-from caecnn_jax.data import image_files
+from caecnn_jax import errors
+from caecnn_jax.data import cifar_hosts, image_files
 from caecnn_jax.records import checkpoints
 from caecnn_jax.results import evaluate, trained
 
@@ -31,6 +32,17 @@ def test_a_data_dir_that_a_path_does_not_use_is_an_error(tmp_path):
     elsewhere = {"dataset": str(image_folders.plain(tmp_path)), "data_dir": "/elsewhere"}
     with pytest.raises(trained.TrainedError, match=r"data_dir=/elsewhere: .* --config\.dataset"):
         evaluate.evaluate(epath.Path(PROJECT / "tests" / "old_run"), elsewhere=elsewhere)
+
+
+def test_data_are_never_fetched_for_a_finished_run(tmp_path, monkeypatch):
+    for fetch in ("download", "from_npm"):
+        monkeypatch.setattr(cifar_hosts, fetch, None)
+    monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path / "nothing"))
+    run = trained.open_folder(PROJECT / "tests" / "old_run")
+    for elsewhere in ({"data_dir": str(tmp_path / "mistyped")}, None):
+        with pytest.raises(errors.DataError, match=r"no cifar10 in .*: bring it back, or say"):
+            run.data(elsewhere)
+    assert not list(tmp_path.iterdir())
 
 
 def test_other_classes_are_told_before_an_image_is_decoded(tmp_path, monkeypatch):
