@@ -4,6 +4,7 @@ Paths are `epath`, so that a folder may be a bucket.
 """
 
 import contextlib
+import errno
 import importlib.util
 import json
 import os
@@ -101,8 +102,8 @@ def write_bytes(path: epath.Path, content: bytes) -> None:
     """Writes aside and renames, so that `path` holds the old content or the new, whole.
 
     A bucket's objects appear whole, and renaming one is copying it: there it is written at once,
-    in one request where epath's open, write and close are two. Raises WorkdirError when the
-    storage does not take it.
+    in one request where epath's open, write and close are two. What a link leads to is written.
+    Raises WorkdirError when the storage does not take it, or something there is no regular file.
     """
     with writing(path):
         _write(path, content)
@@ -119,6 +120,9 @@ def _write(path: epath.Path, content: bytes) -> None:
     if in_bucket(path):
         backend.fsspec_backend.fs(path).pipe_file(os.fspath(path), content)
         return
+    path = epath.Path(os.path.realpath(path))  # what a link leads to is written, and it stays one
+    if path.exists() and not os.path.isfile(path):  # as a device, whose place a file would take
+        raise OSError(errno.EEXIST, "something is there that is no regular file")
     # Commands that train parts of the same runs may write the same file at the same time.
     aside = path.with_name(f".{path.name}.{socket.gethostname()}-{os.getpid()}.partial")
     aside.write_bytes(content)

@@ -1,6 +1,8 @@
 """Tests of caecnn_jax.records.workdir: how a folder's files are written and read."""
 
 import importlib.util
+import os
+import stat
 
 import pytest
 from etils import epath
@@ -26,6 +28,26 @@ def test_a_file_is_whole_whenever_a_write_ends(tmp_path, monkeypatch):
     with pytest.raises(workdir.WorkdirError, match=r"metrics.json: No space left on device; .*"):
         workdir.write_json(path, [2])
     assert workdir.read_json(path) == [1]
+
+
+def test_what_is_no_file_is_left_and_a_link_is_followed(tmp_path):
+    pipe, folder = epath.Path(tmp_path / "pipe"), epath.Path(tmp_path / "folder")
+    os.mkfifo(pipe)
+    folder.mkdir()
+    for place in (pipe, folder):
+        link = epath.Path(tmp_path / f"link to {place.name}")
+        os.symlink(place, link)
+        for path in (place, link):
+            with pytest.raises(workdir.WorkdirError, match=f"{path}: .* no regular file; choose"):
+                workdir.write_output(path, b"new")
+    assert stat.S_ISFIFO(os.stat(pipe).st_mode) and not list(folder.iterdir())
+    for name in ("there", "not yet"):
+        (tmp_path / f"link {name}").symlink_to(tmp_path / name)
+    (tmp_path / "there").write_bytes(b"old")
+    for name in ("there", "not yet"):
+        workdir.write_output(epath.Path(tmp_path / f"link {name}"), b"new")
+        assert (tmp_path / f"link {name}").is_symlink()
+        assert (tmp_path / name).read_bytes() == b"new"
 
 
 def test_what_orbax_says_of_a_disk_becomes_a_sentence(tmp_path):
