@@ -45,7 +45,8 @@ def evaluate(
     made = trained.post_hoc(variables, run, correction, data)
     indices = trained.indices(data, run, split)
     counts = about.train_counts(trained.folder, run)
-    record = _evaluation(trained, data, variables, indices, made, counts, joint=has_cnn)
+    with devices.precision(trained.config.matmul_precision):
+        record = _evaluation(trained, data, variables, indices, made, counts, joint=has_cnn)
     result = metrics.result(record, trained.description.class_names)
     name = f"{run}-{judged}-{checkpoint}{f'-{weights}' if weights else ''}{correction.suffix}"
     if not trained.is_own(data):

@@ -23,6 +23,7 @@ from caecnn_jax.data import augment, dataset, sampling
 from caecnn_jax.networks import losses, models
 from caecnn_jax.results import trained as trained_lib
 from caecnn_jax.results.corrections import NONE, Correction
+from caecnn_jax.training import devices
 
 BATCH_SIZE = 256  # images; the last batch is padded, so that one program serves all
 
@@ -129,7 +130,8 @@ class Predictor:
             batch = images[start : start + BATCH_SIZE]
             padded = np.zeros((BATCH_SIZE, *shape), np.uint8)
             padded[: len(batch)] = batch
-            part = jax.device_get(forward(self.recipe, self.variables, padded))
+            with devices.precision(self.config.matmul_precision):
+                part = jax.device_get(forward(self.recipe, self.variables, padded))
             parts.append({name: value[: len(batch)] for name, value in part.items()})
         return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 

@@ -21,7 +21,7 @@ from caecnn_jax.records import about, checkpoints
 from caecnn_jax.records import workdir as workdir_lib
 from caecnn_jax.results import calibration, metrics
 from caecnn_jax.results.corrections import NONE, Correction
-from caecnn_jax.training import epochs, optimizers, steps
+from caecnn_jax.training import devices, epochs, optimizers, steps
 
 
 class TrainedError(errors.UserError):
@@ -229,7 +229,8 @@ class Trained:
         if correction.calibrate:
             assert data is not None
             indices = self.indices(data, run, "valid")
-            logits = self._logits(variables, data.images, indices)
+            with devices.precision(self.config.matmul_precision):
+                logits = self._logits(variables, data.images, indices)
             temperature = calibration.fit_temperature(logits, data.labels[indices])
             logging.info("temperature %.4f, fitted on %s's validation part", temperature, run)
         return losses.PostHoc(tuple(counts), correction.tau, temperature)

@@ -3,6 +3,7 @@
 A run trains on a mesh with one axis, `data`, along which a batch's images are split.
 """
 
+import contextlib
 import errno
 import os
 import pathlib
@@ -74,6 +75,13 @@ def start(dtype: str, matmul_precision: str = "highest", *, distributed: bool = 
             matmul_precision,
             products[matmul_precision],
         )
+
+
+def precision(matmul_precision: str) -> contextlib.AbstractContextManager:
+    """The context of what is computed for callers that never called `start`, as from Python."""
+    if jax.default_backend() not in _PRODUCTS:
+        return contextlib.nullcontext()
+    return jax.default_matmul_precision(matmul_precision)
 
 
 def _cache() -> str | None:

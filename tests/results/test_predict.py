@@ -54,6 +54,21 @@ def test_any_number_of_images_is_predicted_alike(images):
     assert predictor.classify(images[:0]).shape == (0, 10)
 
 
+@pytest.mark.parametrize(("precision", "written"), [("highest", True), ("default", False)])
+def test_float32_is_as_exact_as_the_config_says(precision, written, images, monkeypatch):
+    """On an accelerator, of which a script that only predicts has never set the default."""
+    monkeypatch.setattr(jax, "default_backend", lambda: "tpu")
+    forward, texts = predict.forward, []
+
+    def lowered(*arguments):
+        texts.append(forward.lower(*arguments).as_text())
+        return forward(*arguments)
+
+    monkeypatch.setattr(predict, "forward", lowered)
+    untrained("cnn", matmul_precision=precision).classify(images)
+    assert ("HIGHEST" in texts[0]) == written
+
+
 def test_what_the_run_has_not_got_is_said(images):
     with pytest.raises(predict.PredictError, match="no CNN"):
         untrained("cae").classify(images)
