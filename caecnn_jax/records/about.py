@@ -6,6 +6,7 @@ import os
 import pathlib
 import platform
 import subprocess
+import typing
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -73,13 +74,13 @@ def read_description(folder: epath.Path) -> dataset.Description:
     if workdir.read_format(folder) == 1:
         statistics = augment.CIFAR10
         return dataset.Description("cifar10", cifar.CLASS_NAMES, 32, 3, *statistics, cifar.DIGEST)
-    fields = saved_config.as_tuples(workdir.read_json(path))
-    try:
-        return dataset.Description(**fields)
-    except TypeError as error:
-        raise workdir.WorkdirError(
-            f"{path} is damaged: {error}; train again to write it"
-        ) from error
+    fields, kinds = workdir.read_json(path), typing.get_type_hints(dataset.Description)
+    if problem := schema.misfit(fields, kinds):
+        raise workdir.damaged(path, problem)
+    if differing := fields.keys() ^ kinds.keys():
+        listed = ", ".join(sorted(differing))
+        raise workdir.damaged(path, f"it lacks, or should not have, {listed}")
+    return dataset.Description(**saved_config.as_tuples(fields))
 
 
 def check_same(folder: epath.Path, data: dataset.Dataset) -> None:
@@ -144,11 +145,17 @@ def train_counts(folder: epath.Path, run: str, *, visited: bool = False) -> list
 
     Each is counted once, or, where `visited`, as often as an epoch visits it.
     """
-    if not (folder / "run.json").exists():
+    path = folder / "run.json"
+    if not path.exists():
         return None
-    class_counts = workdir.read_json(folder / "run.json").get("class_counts", {})
+    info = workdir.read_json(path)
+    if problem := schema.misfit(info, schema.About):
+        raise workdir.damaged(path, problem)
     part = "expanded" if visited else "train"
-    return list(class_counts[run][part].values()) if run in class_counts else None
+    counts = (info.get("class_counts") or {}).get(run, {}).get(part)
+    if problem := schema.misfit(counts, dict[str, int] | None, f"class_counts.{run}.{part}"):
+        raise workdir.damaged(path, problem)
+    return None if counts is None else list(counts.values())
 
 
 def split_table(class_counts: Mapping[str, Any]) -> list[str]:

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import typing
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -12,9 +13,14 @@ from caecnn_jax.records import workdir as workdir_lib
 from caecnn_jax.results import schema
 
 SCALARS = ("accuracy", "macro_f1", "loss_cnn", "loss_cae")
-RESULT_FIELDS = {*SCALARS, "epochs", "best_epoch", "confusion_matrix", "per_class"}
-CONFIG_FIELDS = {"use_cnn", "use_cae", "num_epoch", "seed", "cnn", "train_data_regulation"}
-RECORD_FIELDS = {"run", "epoch", "phase", "train", "valid", "seconds", "images_per_second"}
+# What each object must hold, and of which kind.
+RESULT_FIELDS = dict.fromkeys(
+    (*SCALARS, "epochs", "best_epoch", "confusion_matrix", "per_class"), Any
+)
+CONFIG_FIELDS = dict.fromkeys(
+    ("use_cnn", "use_cae", "num_epoch", "seed", "cnn", "train_data_regulation"), Any
+)
+RECORD_FIELDS = typing.get_type_hints(schema.Line)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -77,7 +83,7 @@ def read(workdir: epath.PathLike) -> Run:
     """
     workdir = epath.Path(workdir)
     workdir_lib.check_is_run(workdir)
-    info: Any = _read_json(workdir / "run.json", set())
+    info: Any = _fitting(_read_json(workdir / "run.json", {}), workdir / "run.json", schema.About)
     run = Run(
         workdir=workdir,
         config=_read_json(workdir / "config.json", CONFIG_FIELDS),
@@ -100,7 +106,7 @@ def f1_by_class(result: schema.Result | schema.OverFolds | None) -> dict[str, fl
     return {name: scores["f1"] for name, scores in result["per_class"].items()}
 
 
-def _read_json(path: epath.Path, fields: set[str]) -> dict[str, Any]:
+def _read_json(path: epath.Path, fields: Mapping[str, Any]) -> dict[str, Any]:
     """The object in a file that must hold these fields; {} where there is no file."""
     if not path.exists():
         return {}
@@ -109,14 +115,14 @@ def _read_json(path: epath.Path, fields: set[str]) -> dict[str, Any]:
 
 def _read_metrics(path: epath.Path) -> schema.Summary | None:
     """The results, each with what they had from the first version on; None before the end."""
-    summary = _read_json(path, {"cv", "test"})
+    summary = _read_json(path, typing.get_type_hints(schema.Summary))
     if not summary:
         return None
     results = [summary["test"]] if summary["test"] else []
     if summary["cv"]:
-        cv = _checked(summary["cv"], path, {"folds", "mean", "std"})
+        cv = _checked(summary["cv"], path, typing.get_type_hints(schema.Folds))
         for part in ("mean", "std"):
-            _checked(cv[part], path, {*SCALARS, "per_class"})
+            _checked(cv[part], path, dict.fromkeys((*SCALARS, "per_class"), Any))
         results += cv["folds"]
     for result in results:
         _checked(result, path, RESULT_FIELDS)
@@ -136,9 +142,16 @@ def _read_history(path: epath.Path) -> dict[str, list[schema.Line]]:
     return {run: [epochs[epoch] for epoch in sorted(epochs)] for run, epochs in history.items()}
 
 
-def _checked(content: Any, place: epath.Path | str, fields: set[str]) -> Any:
+def _checked(content: Any, place: epath.Path | str, fields: Mapping[str, Any]) -> Any:
     """`content`, an object that holds the fields; raises WorkdirError for anything else."""
-    missing = fields - set(content) if isinstance(content, Mapping) else fields or {"an object"}
-    if missing:
+    _fitting(content, place, fields)
+    if missing := set(fields) - set(content):
         raise workdir_lib.damaged(place, f"it lacks {', '.join(sorted(missing))}")
+    return content
+
+
+def _fitting(content: Any, place: epath.Path | str, kind: Any) -> Any:
+    """`content`, where it is of its kind; raises WorkdirError."""
+    if problem := schema.misfit(content, kind):
+        raise workdir_lib.damaged(place, problem)
     return content

@@ -3,6 +3,9 @@
 Runs of earlier versions lack what came after them; who reads theirs takes it with `get`.
 """
 
+import types
+import typing
+from collections.abc import Mapping
 from typing import Any, NotRequired, TypedDict
 
 from caecnn_jax.results import calibration
@@ -120,3 +123,45 @@ class About(TypedDict, total=False):
     fold_digests: dict[str, str]  # of each run's validation part
     started: str  # ISO 8601, UTC
     seconds: float | None  # of all epochs; None before the end
+
+
+# --- What JSON holds ------------------------------------------------------------------------------
+
+_IN_WORDS = {str: "text", int: "a whole number", float: "a number"}
+
+
+def misfit(value: Any, kind: Any, place: str = "") -> str | None:
+    """What of a value read from JSON is not of its kind, in words; None: it all is.
+
+    `kind` is a class of this module, {field: kind}, or what their fields are. A field that is not
+    there is no misfit; `place` is where the value lies in its file.
+    """
+    args, origin = typing.get_args(kind), typing.get_origin(kind) or kind
+    if kind is Any:
+        return None
+    if origin in (types.UnionType, typing.Union):  # with None, all of them
+        return None if value is None else misfit(value, args[0], place)
+    fields = typing.get_type_hints(kind) if typing.is_typeddict(kind) else kind
+    parts: list[tuple[Any, Any, Any]]  # the name, value and kind of each
+    if isinstance(fields, Mapping) or origin is dict:
+        if not isinstance(value, Mapping):
+            return f"{place or 'it'} is not an object"
+        of_any = None if isinstance(fields, Mapping) else args[1]
+        optional = getattr(kind, "__optional_keys__", ())
+        parts = [
+            (name, item, of_any or fields[name])
+            for name, item in value.items()
+            if of_any or (name in fields and not (item is None and name in optional))
+        ]
+    elif origin in (list, tuple):
+        if not isinstance(value, list | tuple):
+            return f"{place or 'it'} is not a list"
+        if {*map(type, value)} <= {args[0]}:  # soon told, as a matrix of many classes must be
+            return None
+        parts = [(number, item, args[0]) for number, item in enumerate(value, 1)]
+    else:
+        fits = isinstance(value, int | float if kind is float else kind)
+        fits = fits and not isinstance(value, bool)
+        return None if fits else f"{place or 'it'} is not {_IN_WORDS[kind]}"
+    found = (misfit(item, of, f"{place}.{name}".lstrip(".")) for name, item, of in parts)
+    return next(filter(None, found), None)

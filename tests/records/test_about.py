@@ -7,10 +7,11 @@ import subprocess
 import jax
 import numpy as np
 import pytest
-from builders import tiny_config
+from builders import ABOUT, tiny_config
+from etils import epath
 
 from caecnn_jax.data import sampling
-from caecnn_jax.records import about
+from caecnn_jax.records import about, workdir
 
 
 @pytest.fixture(scope="module")
@@ -119,3 +120,43 @@ def test_the_commit_is_that_of_the_clone_that_the_program_lies_in(tmp_path, monk
     assert about.commit() == f"{first}-dirty"
     monkeypatch.setenv("PATH", "")
     assert about.commit() is None  # without git
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        ("[]", "it is not an object"),
+        ("{}", "it lacks, or should not have, channels, class_names, digest, image_size"),
+        ({"class_names": 5}, "class_names is not a list"),
+        ({"mean": ["0.5"]}, "mean.1 is not a number"),
+        ({"extra": 1}, "should not have, extra: restore it or train again"),
+    ],
+)
+def test_a_description_that_is_none_is_damaged(tmp_path, content, words):
+    if isinstance(content, dict):
+        content = json.dumps(ABOUT._asdict() | content)
+    (tmp_path / "config.json").write_text('{"format": 2}')
+    (tmp_path / "dataset.json").write_text(content)
+    with pytest.raises(workdir.WorkdirError, match=f"dataset.json is damaged, for .*{words}"):
+        about.read_description(epath.Path(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        ("null", "it is not an object"),
+        ("[]", "it is not an object"),
+        ('{"class_counts": {"test": {"train": 5}}}', "class_counts.test.train is not an object"),
+        ('{"class_counts": {"test": {"train": {"cat": "5"}}}}', "train.cat is not a whole number"),
+    ],
+)
+def test_class_counts_that_are_none_are_damaged(tmp_path, content, words):
+    (tmp_path / "run.json").write_text(content)
+    with pytest.raises(workdir.WorkdirError, match=f"run.json is damaged, for .*{words}"):
+        about.train_counts(epath.Path(tmp_path), "test")
+
+
+@pytest.mark.parametrize("content", ["{}", '{"class_counts": null}', '{"class_counts": {}}'])
+def test_a_run_may_have_no_class_counts(tmp_path, content):
+    (tmp_path / "run.json").write_text(content)
+    assert about.train_counts(epath.Path(tmp_path), "test") is None
