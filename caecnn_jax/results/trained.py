@@ -23,6 +23,8 @@ from caecnn_jax.results import calibration, metrics
 from caecnn_jax.results.corrections import NONE, Correction
 from caecnn_jax.training import devices, epochs, optimizers, steps
 
+WEIGHTS = ("raw", "ema")
+
 
 class TrainedError(errors.UserError):
     """A fold, split, checkpoint or data that the folder does not have."""
@@ -73,7 +75,11 @@ class Trained:
         return sampling.run_name(number)
 
     def weights_of(self, weights: str | None) -> str:
-        """Which weights `restore` takes: "ema" or "raw"."""
+        """Which weights `restore` takes: "ema" or "raw"; raises TrainedError for any others."""
+        if weights not in (None, *WEIGHTS):
+            raise TrainedError(f"--weights={weights}: must be one of {', '.join(WEIGHTS)}")
+        if weights == "ema" and not self.config.ema_decay:
+            raise TrainedError("--weights=ema: this run kept no averages (config.ema_decay is 0)")
         return weights or ("ema" if self.config.ema_decay else "raw")
 
     def restore(self, run: str, *, checkpoint: str, weights: str | None = None) -> Restored:
@@ -84,12 +90,11 @@ class Trained:
         looks again. Raises TrainedError or CheckpointError when there is no such checkpoint, or it
         is damaged.
         """
-        if weights == "ema" and not self.config.ema_decay:
-            raise TrainedError("--weights=ema: this run kept no averages (config.ema_decay is 0)")
+        taken = self.weights_of(weights)
         with jax.enable_x64(self.config.dtype == "float64"):  # else the shapes would be float32's
             variables = jax.eval_shape(lambda key: steps.init(self.model, key), jax.random.key(0))
             template = {"variables": variables}
-            if self.weights_of(weights) == "ema":
+            if taken == "ema":
                 template = {"averages": jax.eval_shape(optimizers.first_averages, variables)}
         for _ in range(checkpoints.TRIES - 1):
             with contextlib.suppress(checkpoints.GoneError):

@@ -21,6 +21,8 @@ pytestmark = pytest.mark.usefixtures("quick_compilation")
         ({"fold": "7"}, "fold_7.*--fold"),
         ({"fold": "nonsense"}, "nonsense.*--fold"),
         ({"checkpoint": "99"}, "--checkpoint=99: .* has last, best and"),
+        ({"weights": "EMA"}, "--weights=EMA: must be one of raw, ema"),
+        ({"weights": "ema"}, "--weights=ema: this run kept no averages"),
     ],
 )
 def test_what_the_run_has_not_got_is_said(trained_run, same_data, options, message):
