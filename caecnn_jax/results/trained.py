@@ -142,12 +142,16 @@ class Trained:
             )
         source = dataset.open_at_hand(config, places)
         own_names = self.description.class_names
-        if source.class_names != own_names:  # told before an image is decoded
+        if {*source.class_names} != {*own_names}:  # told before an image is decoded
             raise TrainedError(
                 f"{source.name} has the classes {_few(source.class_names)}, but {self.folder} was "
                 f"trained on {_few(own_names)}: the names must agree"
             )
-        return source.read()
+        data = source.read()
+        if data.class_names != own_names:
+            logging.info("%s has the classes in another order: they go by their names", data.name)
+            data = dataset.in_order(data, own_names)
+        return data
 
     def is_own(self, data: dataset.Dataset) -> bool:
         """Whether these are the images that the runs were trained on."""

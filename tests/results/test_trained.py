@@ -3,12 +3,13 @@
 import shutil
 
 import image_folders
+import numpy as np
 import pytest
-from builders import PROJECT
+from builders import PROJECT, source_of
 from etils import epath
 
 from caecnn_jax import errors
-from caecnn_jax.data import cifar_hosts, image_files
+from caecnn_jax.data import cifar_hosts, dataset, image_files
 from caecnn_jax.records import checkpoints
 from caecnn_jax.results import evaluate, trained
 
@@ -52,6 +53,20 @@ def test_other_classes_are_told_before_an_image_is_decoded(tmp_path, monkeypatch
     elsewhere = {"dataset": str(image_folders.plain(tmp_path / "photos"))}
     with pytest.raises(trained.TrainedError, match=r"has the classes cat, dog.*names must agree"):
         trained.open_folder(PROJECT / "tests" / "old_run").data(elsewhere)
+
+
+def test_classes_in_another_order_go_by_their_names(trained_run, tiny_data, monkeypatch, caplog):
+    caplog.set_level("INFO", logger="absl")
+    backwards = dataset.from_arrays(
+        tiny_data.images, 9 - tiny_data.labels, tiny_data.num_train, tiny_data.class_names[::-1]
+    )
+    monkeypatch.setattr(dataset, "open_at_hand", lambda *_: source_of(backwards))
+    run = trained.open_folder(trained_run)
+    data = run.data()
+    assert data.class_names == tiny_data.class_names and run.is_own(data)
+    np.testing.assert_array_equal(data.labels, tiny_data.labels)
+    assert data.labels.dtype == np.int32
+    assert "has the classes in another order" in caplog.text
 
 
 def test_a_run_is_named_by_number_or_test(trained_run):
