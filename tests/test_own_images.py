@@ -100,7 +100,8 @@ def test_a_finished_run_is_evaluated_where_its_photographs_lie_now(photos, alone
     assert "holds other images" in refused.stderr and "--split test" in refused.stderr
     done = run([*evaluate, f"--config.dataset={moved}", "--split=train"])
     assert "other images than the run was trained on" in done.stdout
-    found = json.loads((alone / "evaluations" / "test-train-last-on-moved.json").read_text())
+    (written,) = (alone / "evaluations").glob("test-train-last-on-moved-????????.json")
+    found = json.loads(written.read_text())
     assert found["data"]["digest"] != found["data"]["trained_on"]
     refused = run([*evaluate, f"--config.data_dir={moved}", "--config.seed=1"], code=2)
     assert "config.seed" in refused.stderr

@@ -50,7 +50,8 @@ def evaluate(
     result = metrics.result(record, trained.description.class_names)
     name = f"{run}-{judged}-{checkpoint}{f'-{weights}' if weights else ''}{correction.suffix}"
     if not trained.is_own(data):
-        name += f"-on-{pathlib.PurePath(data.name).name}"
+        # The digest too, since data in different places may have the same name.
+        name += f"-on-{pathlib.PurePath(data.name).name}-{data.digest[:8]}"
         digests = {"digest": data.digest, "trained_on": trained.description.digest}
         result["data"] = {"name": data.name, **digests}
     result["weights"] = trained.weights_of(weights)

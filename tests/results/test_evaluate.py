@@ -1,13 +1,16 @@
 """Evaluation of a run from its own folder, and what the run's end shows on TensorBoard."""
 
+import dataclasses
 import json
 
 import numpy as np
 import pytest
+from builders import source_of
 from etils import epath
 from tensorboard.backend.event_processing import event_accumulator
 from tensorboard.plugins.hparams import plugin_data_pb2
 
+from caecnn_jax.data import dataset
 from caecnn_jax.records import board, checkpoints
 from caecnn_jax.results import corrections, evaluate, metrics, predict, tables, trained
 
@@ -31,6 +34,19 @@ def test_the_last_checkpoint_gives_the_runs_own_result(trained_run, same_data, t
     assert json.loads((tmp_path / "new" / f"{stem}.json").read_text()) == result
     for name in (stem, f"{stem}-reliability"):
         assert (tmp_path / "new" / f"{name}.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_other_data_of_the_same_name_overwrite_nothing(trained_run, tiny_data, monkeypatch):
+    none = {"valid": {"loss_cnn": None}, "confusion_matrix": None, "reliability": None}
+    monkeypatch.setattr(evaluate, "_evaluation", lambda *_, **__: none)
+    stems = []
+    for name, digest in (("/a/photos", "0123456789ab"), ("/b/photos", "ba9876543210")):
+        data = dataclasses.replace(tiny_data, name=name, digest=digest)
+        monkeypatch.setattr(dataset, "open_at_hand", lambda *_, data=data: source_of(data))
+        stem, result = evaluate.evaluate(epath.Path(trained_run), split="test")
+        assert (result["data"]["name"], result["data"]["digest"]) == (name, digest)
+        stems.append(stem)
+    assert stems == ["test-test-last-on-photos-01234567", "test-test-last-on-photos-ba987654"]
 
 
 def test_a_result_says_which_images_were_right(trained_run, same_data):
