@@ -43,7 +43,8 @@ def write(
     when there is no such model, `output` cannot be written, or .npz cannot hold the correction.
     """
     path = workdir_lib.resolve(output)
-    if path.suffix == ".npz" and correction != NONE:
+    is_npz = path.suffix.lower() == ".npz"
+    if is_npz and correction != NONE:
         raise ExportError(
             "--tau, --temperature and --calibrate: an .npz file holds weights alone, nothing that "
             "is done to logits: leave them out, or export a program"
@@ -51,7 +52,7 @@ def write(
     predictor = predict.load(
         workdir, fold=fold, checkpoint=checkpoint, weights=weights, correction=correction
     )
-    content = as_npz(predictor) if path.suffix == ".npz" else as_program(predictor)
+    content = as_npz(predictor) if is_npz else as_program(predictor)
     workdir_lib.write_output(path, content)
     return path
 
