@@ -1,6 +1,6 @@
 """A trained model for use elsewhere: a program for JAX alone, or weights for the reference.
 
-The program is a `jax.export` artifact: uint8 images [B, H, W, C], any B, to a dict of
+The program is a `jax.export` artifact: uint8 images [B, H, W, C], any B from 1, to a dict of
 "probabilities" float32 [B, K], "code" [B, h, w, c] and "reconstruction" uint8 [B, H, W, C], of
 which it holds what the model has. Normalisation and weights are inside.
 """
