@@ -11,6 +11,8 @@ from caecnn_jax import errors
 FORMAT = 2  # what an earlier one holds is read by `_upgraded`
 _ADDED_TO_FORMAT_2: dict[str, Any] = {"cv_early_stopping": True}
 
+_REMEDY = "restore it, or train again in another --workdir"
+
 
 def to_text(config: ml_collections.ConfigDict) -> str:
     """The config as readable JSON text with its format's number; `from_text` reads it back."""
@@ -25,9 +27,9 @@ def from_text(text: str) -> ml_collections.ConfigDict:
     try:
         fields = json.loads(text)
     except (json.JSONDecodeError, RecursionError) as error:
-        raise errors.ConfigError(f"the saved config is no JSON: {error}") from error
+        raise errors.ConfigError(f"the saved config is no JSON ({error}): {_REMEDY}") from error
     if not isinstance(fields, dict):
-        raise errors.ConfigError("the saved config holds no fields")
+        raise errors.ConfigError(f"the saved config holds no fields: {_REMEDY}")
     fields = _upgraded(as_tuples(fields))
     config_lib.check_schema(fields)  # before a ConfigDict refuses names in its own words
     config = ml_collections.ConfigDict(fields, allow_dotted_keys=True)  # as "E. coli"

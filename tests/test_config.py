@@ -184,10 +184,10 @@ def test_a_config_survives_json():
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("", "is no JSON"),
+        ("", "is no JSON .*: restore it, or train again in another --workdir"),
         ("{", "is no JSON"),
         ("[" * 100_000, "is no JSON"),
-        ("[]", "holds no fields"),
+        ("[]", "holds no fields: restore it"),
         ("{}", "config.use_cnn is missing"),
         ('{"use_cnn": 1}', "config.use_cnn=1: must be True or False"),
         ('{"items": 1}', "config.items is no field"),

@@ -98,9 +98,14 @@ def _check_pair(run: runs.Run, baseline: runs.Run) -> None:
             f"{run.workdir}/run.json lacks data_digest or fold_digests, so nobody knows "
             "whether data and folds are the same: train again or leave it out"
         )
-    elif _data_of(run) != _data_of(baseline):
+    elif run.dataset_digest != baseline.dataset_digest:
         problem = (
-            f"{both} were trained on different data: "
+            f"{both} were trained on different data sets, or on one that was changed in between: "
+            "compare runs whose dataset.json has the same digest"
+        )
+    elif run.info["data_digest"] != baseline.info["data_digest"]:
+        problem = (
+            f"{both} were trained on different images of their data set: "
             "compare runs with the same seed, is_local and train_data_regulation"
         )
     elif not same_folds(run, baseline):
@@ -110,11 +115,6 @@ def _check_pair(run: runs.Run, baseline: runs.Run) -> None:
     else:
         return
     raise pages.ReportError(problem)
-
-
-def _data_of(run: runs.Run) -> tuple[str, str]:
-    """What tells the images that were kept for training: their data's digest, and their own."""
-    return run.dataset_digest, run.info["data_digest"]
 
 
 def same_folds(run: runs.Run, baseline: runs.Run) -> bool:

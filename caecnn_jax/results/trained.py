@@ -69,10 +69,15 @@ class Trained:
             is_number = fold.isdecimal() and int(fold)
             number = int(fold) if is_number else sampling.run_number(fold)
         except ValueError as error:
-            raise TrainedError(
-                f"{self.folder} holds no run {fold!r}: choose another --fold"
-            ) from error
+            raise self._unknown(fold) from error
         return sampling.run_name(number)
+
+    def _unknown(self, run: str) -> TrainedError:
+        """The error of a run that the folder does not have."""
+        names = (*sampling.fold_names(self.config), sampling.TEST)
+        there = [name.removeprefix("fold_") for name in names if (self.folder / name).exists()]
+        remedy = f"--fold may be {', '.join(there)}" if there else "train one first"
+        return TrainedError(f"{self.folder} holds no run {run!r}: {remedy}")
 
     def weights_of(self, weights: str | None) -> str:
         """Which weights `restore` takes: "ema" or "raw"; raises TrainedError for any others."""
@@ -105,7 +110,7 @@ class Trained:
         """One try of `restore`, shaped like `template`."""
         place = self.folder / run
         if not place.exists():
-            raise TrainedError(f"{self.folder} holds no run {run!r}: choose another --fold")
+            raise self._unknown(run)
         saved = checkpoints.Checkpoints(place, read_only=True)
         epochs_saved = [str(step) for step in saved.steps()]
         if not epochs_saved:
@@ -194,10 +199,11 @@ class Trained:
 
     def _indices_of_others(self, data: dataset.Dataset, split: str | None) -> np.ndarray:
         if split not in ("train", "test"):
+            field = "data_dir" if catalogue.uses_data_dir(self.config) else "dataset"
             raise TrainedError(
                 f"{data.name} holds other images than {self.folder} was trained on: add --split "
-                "train or --split test to evaluate on a part of them, or set config.dataset or "
-                "config.data_dir to the old ones"
+                "train or --split test to evaluate on a part of them, or say with "
+                f"--config.{field} where the old ones lie"
             )
         everything = np.arange(len(data.labels))
         return everything[: data.num_train] if split == "train" else everything[data.num_train :]
@@ -225,7 +231,10 @@ class Trained:
         counts = about.train_counts(self.folder, run, visited=True) if correction.tau else []
         if counts is None:
             path = self.folder / "run.json"
-            raise TrainedError(f"--tau needs the training images of each class, which {path} lacks")
+            raise TrainedError(
+                f"--tau needs the training images of each class, which {path} lacks: restore it, "
+                "or leave --tau out"
+            )
         fields = config_lib.flatten(self.config.to_dict())
         for field in config_lib.corrected_by(self.config) if correction.tau else ():
             logging.warning(

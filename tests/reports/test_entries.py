@@ -1,6 +1,11 @@
+import json
+
 import pytest
 import synthetic_runs
+from builders import ABOUT
+from etils import epath
 
+from caecnn_jax.records import about
 from caecnn_jax.reports import compare, entries, pages
 
 
@@ -18,7 +23,7 @@ def test_folders_of_the_same_name_are_told_apart(tmp_path):
     [
         ({"use_cnn": False}, "trained no CNN"),
         ({"finished": False}, "unfinished"),
-        ({"data_digest": "d1"}, "different data"),
+        ({"data_digest": "d1"}, "different images of their data set: .* same seed"),
         ({"data_digest": None}, "data_digest"),
         ({"fold_seed": 1}, "different folds"),
         ({"num_folds": 3}, "different folds"),
@@ -33,6 +38,15 @@ def test_what_cannot_be_compared_is_refused(folders, tmp_path, options, words):
     with pytest.raises(pages.ReportError, match=words) as error:
         compare.write([folders[0], other], tmp_path / "out")
     assert str(other) in str(error.value) and not (tmp_path / "out").exists()
+
+
+def test_runs_of_different_data_sets_are_refused_as_such(folders, tmp_path):
+    other = variant(tmp_path, "other")
+    config = json.loads((other / "config.json").read_text()) | {"format": 2}
+    (other / "config.json").write_text(json.dumps(config))
+    about.write_description(epath.Path(other), ABOUT._replace(digest="another"))
+    with pytest.raises(pages.ReportError, match=r"different data sets, .* the same digest$"):
+        entries.check(entries.read([folders[0], other]))
 
 
 def test_runs_that_share_no_part_are_refused(tmp_path):

@@ -1,5 +1,6 @@
 """What a trained folder has: its runs by name, and their checkpoints while it still trains."""
 
+import dataclasses
 import shutil
 
 import image_folders
@@ -11,7 +12,7 @@ from etils import epath
 from caecnn_jax import errors
 from caecnn_jax.data import cifar_hosts, dataset, image_files
 from caecnn_jax.records import checkpoints
-from caecnn_jax.results import evaluate, trained
+from caecnn_jax.results import corrections, evaluate, trained
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 
@@ -19,8 +20,8 @@ pytestmark = pytest.mark.usefixtures("quick_compilation")
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"fold": "7"}, "fold_7.*--fold"),
-        ({"fold": "nonsense"}, "nonsense.*--fold"),
+        ({"fold": "7"}, "fold_7.*--fold may be 1, 2, test$"),
+        ({"fold": "nonsense"}, "nonsense.*--fold may be"),
         ({"checkpoint": "99"}, "--checkpoint=99: .* has last, best and"),
         ({"weights": "EMA"}, "--weights=EMA: must be one of raw, ema"),
         ({"weights": "ema"}, "--weights=ema: this run kept no averages"),
@@ -46,6 +47,22 @@ def test_data_are_never_fetched_for_a_finished_run(tmp_path, monkeypatch):
         with pytest.raises(errors.DataError, match=r"no cifar10 in .*: bring it back, or say"):
             run.data(elsewhere)
     assert not list(tmp_path.iterdir())
+
+
+def test_of_other_data_the_remedy_is_the_flag_that_finds_them(trained_run, tiny_data):
+    run = trained.open_folder(trained_run)
+    data = dataclasses.replace(tiny_data, digest="another")
+    for name, field in (("cifar10", "data_dir"), ("/photos", "dataset")):
+        run.config.dataset = name
+        with pytest.raises(trained.TrainedError, match=f"with --config.{field} where the old"):
+            run.indices(data, "test", None)
+
+
+def test_tau_without_run_json_has_a_remedy(tmp_path):
+    shutil.copy(PROJECT / "tests" / "old_run" / "config.json", tmp_path)
+    run = trained.open_folder(tmp_path)
+    with pytest.raises(trained.TrainedError, match=r"run\.json lacks: restore it, or leave --tau"):
+        run.post_hoc({}, "test", corrections.Correction(tau=1.0), None)
 
 
 def test_other_classes_are_told_before_an_image_is_decoded(tmp_path, monkeypatch):
@@ -75,7 +92,7 @@ def test_a_run_is_named_by_number_or_test(trained_run):
     assert folder.run_name("fold_2") == "fold_2" and folder.run_name("test") == "test"
     # Folds are counted from 1, the test run is no fold, and a path is none either.
     for no_run in ("0", "²", "fold_2/", str(trained_run / "fold_2")):
-        with pytest.raises(trained.TrainedError, match="choose another --fold"):
+        with pytest.raises(trained.TrainedError, match=r"no run .*: --fold may be 1, 2, test$"):
             folder.run_name(no_run)
     assert folder.run_name(None) == "test"
     folder.config.do_test = False
