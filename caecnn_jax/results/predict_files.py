@@ -2,6 +2,7 @@
 
 import csv
 import io
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -117,13 +118,19 @@ def as_csv(rows: Sequence[dict[str, Any]]) -> bytes:
 
 
 def _write_reconstructions(folder: epath.Path, rows, pixels, outputs) -> None:
-    """A PNG for each image, and its place in the image's row."""
+    """A PNG for each image, and its place in the image's row; removes an earlier prediction's."""
     for index, (row, original) in enumerate(zip(rows, pixels, strict=True)):
         # Numbered, since images of different folders may have the same name.
         path = folder / f"{index + 1:04d}-{shortened(epath.Path(row['file']).stem)}.png"
         png = image_files.side_by_side(original, outputs["reconstruction"][index])
         workdir_lib.write_output(path, png)
         row["reconstruction"] = str(path)
+    written = {row["reconstruction"] for row in rows}
+    with workdir_lib.writing(folder, "choose another --output"):
+        for path in folder.iterdir() if folder.exists() else ():
+            is_ours = re.fullmatch(r"\d{4,}-.*\.png", path.name, re.DOTALL) and path.is_file()
+            if is_ours and str(path) not in written:
+                path.unlink()
 
 
 def shortened(name: str, most: int = 150) -> str:

@@ -90,6 +90,21 @@ def test_a_name_of_245_letters_gets_a_shorter_one_for_its_reconstruction(cae_run
     assert shortened("short") == "short"
 
 
+def test_no_earlier_reconstruction_stays_beside_the_new_ones(cae_run, photos):
+    made = cae_run / "predictions" / "reconstructions"
+    own = ("notes.txt", "12-own.png")
+    for names in (("a", "b", "c"), ("c",)):
+        for path in photos.iterdir():
+            path.unlink()
+        for name in names:
+            image_cases.halves().save(photos / f"{name}.png")
+        predict_files(cae_run, images=[str(photos)], fold="test", save_reconstructions=True)
+        for name in own:
+            (made / name).touch()
+        numbered = {f"{number:04d}-{name}.png" for number, name in enumerate(names, 1)}
+        assert {path.name for path in made.iterdir()} == {*numbered, *own}
+
+
 def test_what_a_folder_holds_besides_is_told(cae_run, photos, caplog):
     image_cases.halves().save(photos / "a.png")
     (photos / "._a.png").write_bytes(b"\0\5\x16\7")
