@@ -16,7 +16,7 @@ from typing import NoReturn
 from absl import app, flags, logging
 from ml_collections import config_flags
 
-from caecnn_jax import errors
+from caecnn_jax import errors, names
 
 flags.disclaim_key_flags()  # --help lists main.py's flags, and --config is one of them
 # A signal's is 128 and its number; 1 is a crash as well.
@@ -109,7 +109,7 @@ def _stdout_is_closed() -> bool:
 
 def _end(code: int, sentence: str) -> NoReturn:
     with contextlib.suppress(OSError):  # nobody reads it any more
-        print(sentence, file=sys.stderr)
+        print(names.printable(sentence), file=sys.stderr)
     sys.exit(code)
 
 
@@ -179,7 +179,7 @@ def elsewhere() -> dict[str, str]:
 
 def check_used(mode: str, used: Mapping[str, Iterable[str]]) -> None:
     """Raises UserError for a flag of other modes that was given: `used` has the flags by mode."""
-    for name in sorted({name for names in used.values() for name in names} - set(used[mode])):
+    for name in sorted({name for of_mode in used.values() for name in of_mode} - set(used[mode])):
         if name in flags.FLAGS and flags.FLAGS[name].present:
             modes = ", ".join(other for other in used if name in used[other])
             reason = " (a finished run has a config of its own)" if name == "config" else ""

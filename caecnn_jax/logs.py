@@ -9,6 +9,8 @@ from collections.abc import Iterator
 
 from absl import flags, logging
 
+from caecnn_jax import names
+
 _PACKAGE = pathlib.Path(__file__).parent
 # What lies beside the package: all that a checkout or a wheel has of ours, and nothing else.
 _OURS = tuple(
@@ -43,9 +45,16 @@ def to_console(level: str) -> None:
     logging.set_verbosity(level)
     std_logging.captureWarnings(True)
     handler = logging.get_absl_handler()
-    handler.setFormatter(std_logging.Formatter(_FORMAT, "%H:%M:%S"))
+    handler.setFormatter(_Lines(_FORMAT, "%H:%M:%S"))
     handler.addFilter(is_shown)
     handler.addFilter(lambda record: not getattr(record, "only_in_file", False))
+
+
+class _Lines(std_logging.Formatter):
+    """Lines in which the name of a file or a class does not steer a terminal."""
+
+    def format(self, record: std_logging.LogRecord) -> str:
+        return names.printable(super().format(record))
 
 
 class _File(std_logging.FileHandler):
@@ -63,7 +72,7 @@ def to_file(path: os.PathLike) -> Iterator[None]:
     """
     # A name that is no text, as a file's may be, loses no line, nor does a locale of few letters.
     handler = _File(path, encoding="utf-8", errors="backslashreplace")
-    handler.setFormatter(std_logging.Formatter(_FORMAT))
+    handler.setFormatter(_Lines(_FORMAT))
     handler.addFilter(is_shown)
     handler.addFilter(lambda _: _CURRENT.get() in (None, path))
     logging.get_absl_logger().addHandler(handler)

@@ -35,6 +35,13 @@ def test_what_is_ours_is_shown(at_info, place):
     assert logs.is_shown(record(pathlib.Path(logs.__file__).parents[1] / place))
 
 
+def test_a_name_in_a_line_does_not_steer_a_terminal(at_info, monkeypatch, tmp_path):
+    monkeypatch.setattr(logs, "is_shown", lambda _: True)
+    with logs.to_file(tmp_path / "train.log"):
+        logging.warning("skipped %s\nand more", "\x1b[31mred.png")
+    assert "skipped \\x1b[31mred.png\nand more\n" in (tmp_path / "train.log").read_text()
+
+
 @pytest.mark.parametrize("place", ["caecnn_jax_other/x.py", "orbax/x.py", "configs.py", "x.py"])
 def test_what_lies_beside_ours_is_not(at_info, place):
     """In a wheel's site-packages that is every other library."""

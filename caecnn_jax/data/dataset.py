@@ -21,7 +21,7 @@ import ml_collections
 import numpy as np
 from absl import logging
 
-from caecnn_jax import command_line, logs
+from caecnn_jax import command_line, logs, names
 from caecnn_jax import config as config_lib
 from caecnn_jax.data import (
     cache,
@@ -67,10 +67,10 @@ def from_arrays(
 
 def in_order(data: Dataset, class_names: Sequence[str]) -> Dataset:
     """The data with the same classes in this order, by which their labels are numbered."""
-    places = np.array([tuple(class_names).index(name) for name in data.class_names], np.int32)
-    labels, names = places[data.labels], tuple(class_names)
-    digest = pixels.digest(data.images, labels, data.num_train, names)
-    return dataclasses.replace(data, labels=labels, class_names=names, digest=digest)
+    order = tuple(class_names)
+    labels = np.array([order.index(name) for name in data.class_names], np.int32)[data.labels]
+    digest = pixels.digest(data.images, labels, data.num_train, order)
+    return dataclasses.replace(data, labels=labels, class_names=order, digest=digest)
 
 
 class Description(NamedTuple):
@@ -252,11 +252,11 @@ def table(data: Dataset) -> list[str]:
     lines = [textwrap.shorten(title, COLUMNS, placeholder=" ...")]
     for name, *numbers in rows:
         cells = (f"{number:,}" if isinstance(number, int) else number for number in numbers)
-        short = name if len(name) <= width else name[: width - 3] + "..."
+        short = names.short(name, width)
         lines.append(f"  {short:{width}}" + "".join(f" {cell:>10}" for cell in cells))
     for note in data.notes:
         lines += textwrap.wrap(note, COLUMNS, initial_indent="  ", subsequent_indent="    ")
-    return lines
+    return [names.printable(line) for line in lines]
 
 
 def main() -> None:

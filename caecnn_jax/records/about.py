@@ -15,6 +15,7 @@ import numpy as np
 from absl import logging
 from etils import epath
 
+from caecnn_jax import names as names_lib
 from caecnn_jax import saved_config
 from caecnn_jax.data import augment, cifar, dataset, sampling
 from caecnn_jax.records import workdir
@@ -181,14 +182,14 @@ def split_table(class_counts: Mapping[str, Any]) -> list[str]:
         names.sort(key=lambda name: -class_counts["regulated"][name])
         names = [*names[:5], *names[-5:]]
     rows = [
-        [name, *(_range(part[name] for part in parts) for _, parts in columns)] for name in names
+        [names_lib.short(name, 20), *(_range(part[name] for part in parts) for _, parts in columns)]
+        for name in names
     ]
     rows.append(["all", *(_range(sum(part.values()) for part in parts) for _, parts in columns)])
     lines = [["class", *(heading for heading, _ in columns)], *rows]
-    longest, *widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    width = min(longest, 20)
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     return [
-        "  ".join([first[:width].ljust(width), *map(str.rjust, cells, widths)])
+        "  ".join([first.ljust(widths[0]), *map(str.rjust, cells, widths[1:])])
         for first, *cells in lines
     ]
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
+from caecnn_jax import names
 from caecnn_jax.results import metrics, schema
 
 
@@ -12,7 +13,7 @@ def text_table(result: schema.Result) -> str:
         rows = [["class", "precision", "recall", "F1", "images"]]
         for name, row in result["per_class"].items():
             figures = [_cell(row[measure]) for measure in ("precision", "recall", "f1")]
-            rows.append([name, *figures, f"{row['support']:,}"])
+            rows.append([names.short(name), *figures, f"{row['support']:,}"])
         lines += ["", *_aligned(rows)]
     return "\n".join(lines)
 
@@ -32,13 +33,13 @@ def summary_table(summary: Mapping) -> str:
     columns = [_rows_of(fold) for fold in folds]
     mean, std = (_rows_of(cv["mean"]), _rows_of(cv["std"])) if cv else ({}, {})
     tested = _rows_of(test) if test else {}
-    names = dict.fromkeys(name for column in (*columns, tested) for name in column)
-    for name in sorted(names, key=lambda name: name.startswith("F1 ")):  # else as they come
+    shown = dict.fromkeys(name for column in (*columns, tested) for name in column)
+    for name in sorted(shown, key=lambda name: name.startswith("F1 ")):  # else as they come
         cells = [_cell(column.get(name)) for column in columns]
         if cv:
             spread = f" ± {_cell(std[name])}" if name in std else ""
             cells.append(f"{_cell(mean.get(name))}{spread}")
-        rows.append([name, *cells, *([_cell(tested.get(name))] if test else [])])
+        rows.append([names.short(name), *cells, *([_cell(tested.get(name))] if test else [])])
     return "\n".join(_aligned(rows))
 
 
@@ -58,7 +59,7 @@ def summary_sentence(summary: Mapping) -> str:
         # A test part may lack a class; the folds' mean has no counts, and lacks none.
         f1 = {one: row["f1"] for one, row in table.items() if row.get("support", 1)}
         worst = min(f1, key=f1.__getitem__)
-        sentence += f"; worst class {worst}, F1 {f1[worst]:.4f}"
+        sentence += f"; worst class {names.short(worst)}, F1 {f1[worst]:.4f}"
     return sentence
 
 

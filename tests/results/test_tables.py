@@ -51,6 +51,20 @@ def test_the_text_table_of_long_names_is_aligned_and_fits_a_terminal():
     assert len({len(line) for line in table}) == 1 and max(map(len, lines)) <= 100
 
 
+def test_names_neither_steer_a_terminal_nor_widen_a_table():
+    names = ("\x1b[31mred\x1b[0m\nant", "b" * 200, "c" * 200 + "c")
+    record = record_of(CONFUSION, (200, 50, 30))
+    summary = metrics.summarize({"test": [record]}, names)
+    texts = [
+        tables.text_table(metrics.result(record, names)),
+        tables.summary_table(summary),
+        tables.summary_sentence(summary),
+    ]
+    assert all("\x1b" not in text for text in texts)
+    assert all(len(line) <= 100 for text in texts for line in text.splitlines())
+    assert len(re.findall("^F1 ", texts[1], re.M)) == 3
+
+
 def test_the_text_table_of_an_autoencoder_is_its_loss():
     assert tables.text_table(result_of(loss_cae=0.25)) == "loss_cae  0.2500"
 
