@@ -23,7 +23,7 @@ def get_config(arg=None):
     config.dataset = "cifar10"
     config.image_size = 32  # pixels: 64 shows finer detail and takes four times as long
     config.fit = "crop"  # the middle of the image; "pad" keeps all of it, "stretch" distorts it
-    config.channels = 0  # grey where every image is, else RGB
+    config.channels = 0  # with blocks of 0 as below: grey where every image is, else RGB
     config.test_share = 0.2  # held out of each class where there is no test part
 
     # Rare classes: nothing is taken away, and the classes below the largest are drawn again.

@@ -21,7 +21,7 @@ import ml_collections
 import numpy as np
 from absl import logging
 
-from caecnn_jax import command_line, logs, names
+from caecnn_jax import blocks, command_line, logs, names
 from caecnn_jax import config as config_lib
 from caecnn_jax.data import (
     cache,
@@ -187,10 +187,14 @@ def _shared_in_words(count: int, data: Dataset) -> str:
 # --- Which data a config names --------------------------------------------------------------------
 
 
+def form_of(config: ml_collections.ConfigDict) -> pixels.Form:
+    """What the config's images are made into, which is what its networks take."""
+    return pixels.Form(config.image_size, config.fit, blocks.image_channels(config))
+
+
 def open_source(config: ml_collections.ConfigDict) -> Source:
     """Finds the data of config.dataset; raises DataError where there are none to be had."""
-    form = pixels.Form(config.image_size, config.fit, config.channels)
-    return Source(catalogue.find(config), form, config.test_share)
+    return Source(catalogue.find(config), form_of(config), config.test_share)
 
 
 def open_at_hand(config: ml_collections.ConfigDict, places: Sequence[str]) -> Source:
@@ -261,9 +265,9 @@ def table(data: Dataset) -> list[str]:
 
 def main() -> None:
     """Reads the data, prints what they are and how to train on them."""
-    from configs import default  # the program's own are found once __main__ has said where
+    from configs import own_images  # the program's own are found once __main__ has said where
 
-    config = default.get_config()
+    config = own_images.get_config()  # whose networks take any number of channels
     parser = argparse.ArgumentParser(
         prog="python -m caecnn_jax.data.dataset",
         description="Describes data without training, and prepares CIFAR-10 where it is not yet.",
@@ -284,7 +288,7 @@ def main() -> None:
 
 def _advice(config: ml_collections.ConfigDict, data: Dataset) -> list[str]:
     """Where CIFAR-10 lies; of other data, what is in both parts and the command that trains."""
-    from configs import default, own_images
+    from configs import own_images
 
     if config.dataset == "cifar10":
         folder = cifar_sources.prepared_folder(config.data_source, config.data_dir or None)
@@ -292,7 +296,7 @@ def _advice(config: ml_collections.ConfigDict, data: Dataset) -> list[str]:
     changed = {
         name: config[name]
         for name in ("image_size", "fit", "channels", "test_share", "data_source", "data_dir")
-        if config[name] != default.get_config()[name]
+        if config[name] != own_images.get_config()[name]
     }
     fields = {"dataset": config.dataset} | changed
     shared = f"  {_shared_in_words(pixels.shared(data.images, data.num_train), data)}"

@@ -19,7 +19,7 @@ NAMED = 3  # of the files that cannot be read, so many are named
 
 
 class Form(NamedTuple):
-    """What images are made into: config.image_size, config.fit and config.channels."""
+    """What images are made into: `dataset.form_of` a config."""
 
     size: int  # pixels, height and width
     fit: str  # crop | pad | stretch

@@ -29,10 +29,8 @@ from caecnn_jax.records import workdir as workdir_lib
 from caecnn_jax.training import devices, signals, train, workload
 
 Load = Callable[..., dataset.Dataset]  # the data of a config
-# The fields that decide which images are read, so that runs that agree in them share the images.
-DATA_FIELDS = (
-    "dataset", "image_size", "fit", "channels", "test_share", "data_source", "data_dir"
-)  # fmt: skip
+# The fields that decide which images are read; `dataset.form_of` says what they are made into.
+DATA_FIELDS = ("dataset", "test_share", "data_source", "data_dir")
 
 
 def is_finished(run: study_lib.Run, workdir: epath.Path) -> bool:
@@ -110,8 +108,8 @@ def _visited(folder: epath.Path, work: workload.Work) -> int:
 
 
 def data_key(run: study_lib.Run) -> tuple:
-    """Equal for runs of the same images."""
-    return tuple(run.config[field] for field in DATA_FIELDS)
+    """Equal for runs of the same images, which share them."""
+    return *(run.config[field] for field in DATA_FIELDS), dataset.form_of(run.config)
 
 
 def _check(run: study_lib.Run, class_names: Sequence[str], *counts: Sequence[int]) -> None:

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import ml_collections
 import numpy as np
 
+from caecnn_jax import blocks
 from caecnn_jax import config as config_lib
 from caecnn_jax.data import augment, dataset, sampling
 from caecnn_jax.durations import as_time
@@ -80,7 +81,7 @@ def of_records(history: Mapping[str, Sequence[schema.Line]], work: Work) -> Spee
 
 def measure(config: ml_collections.ConfigDict, work: Work, *, classes: int) -> Speed:
     """The speed of a few training steps here, on random images; compiles them first."""
-    channels = config.channels or 3  # not known before the images are read
+    channels = blocks.image_channels(config) or 3  # perhaps known only once the images are read
     model = models.from_config(config, num_classes=classes, channels=channels)
     mesh = devices.lanes(config.devices_per_run).meshes[0]
     shape = (config.image_size, config.image_size, channels)

@@ -18,7 +18,8 @@ from builders import PROJECT
 from caecnn_jax import config as config_lib
 from caecnn_jax.data import cifar, cifar_hosts, cifar_prepared, dataset, image_files
 from caecnn_jax.errors import DataError
-from configs import default
+from caecnn_jax.networks import models
+from configs import mixed, own_images
 
 
 @pytest.fixture(autouse=True)
@@ -36,8 +37,7 @@ def alone(monkeypatch, tmp_path):
 
 
 def config_of(path, **changes):
-    config = default.get_config()
-    config.train_data_regulation = {}
+    config = own_images.get_config()
     config.do_cv = False
     config.dataset, config.image_size = str(path), 16
     config.update(changes)
@@ -119,6 +119,22 @@ def test_grey_images_have_one_channel_where_all_are_grey(tmp_path):
     image_folders.picture(5).save(folder / "cat" / "0.png")
     assert dataset.load(config_of(folder)).images.shape[3] == 3
     assert dataset.load(config_of(folder, channels=1)).images.shape[3] == 1
+
+
+def test_grey_images_have_the_channels_that_the_networks_name(tmp_path):
+    labels = np.arange(8) % 2
+    images = np.random.default_rng(0).integers(0, 256, (8, 32, 32), np.uint8)
+    np.savez(tmp_path / "grey.npz", x_train=images, y_train=labels)
+    open_to_any = config_of(tmp_path / "grey.npz", image_size=32)
+    config = mixed.get_config()  # of blocks that take 3
+    config.dataset, config.do_cv = open_to_any.dataset, False
+    config.train_data_regulation = config.train_data_expansion = {}
+    for _ in range(2):  # as they are, then from the cache
+        grey, rgb = dataset.load(open_to_any), dataset.load(config)
+        assert grey.images.shape[1:] == (32, 32, 1)
+        assert rgb.images.shape[1:] == models.from_config(config).image_shape == (32, 32, 3)
+        np.testing.assert_array_equal(rgb.images, np.repeat(grey.images, 3, axis=3))
+        assert rgb.digest != grey.digest
 
 
 # --- Refused ---

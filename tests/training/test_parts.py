@@ -250,6 +250,23 @@ def test_the_plan_measures_each_phase_that_a_variant_has(tmp_path, tiny_data, mo
     assert [line.split()[0] for line in lines[1:3]] == ["plain", "joint"]
 
 
+def test_variants_share_images_where_their_networks_take_the_same():
+    base = tiny_config("cnn", dataset="photos.npz")
+    named, left_open = ({"cnn.block_sizes": ((n, 4, True),)} for n in (3, 0))
+    variants = {"named": named, "open": left_open, "said": left_open | {"channels": 3}}
+    runs = make_study(base=base, variants=variants, baseline="open").runs
+    keys = {run.variant: parts.data_key(run) for run in runs}
+    assert keys["named"] == keys["said"] != keys["open"]
+
+
+def test_the_plan_measures_networks_that_name_one_channel():
+    changes = {"dataset": "photos.npz", "cnn.block_sizes": ((1, 2, True),)}
+    config = tiny_config("cnn", steps_per_call=1, batch_size=4)
+    config.update_from_flattened_dict(changes)
+    work = workload.Work({"test": 4}, {"test": 2}, 0, 1)
+    assert workload.measure(config, work, classes=2)["joint"] > 0
+
+
 def test_devices_that_have_nothing_to_train_save_no_time():
     work = workload.Work({"fold_1": 60, "test": 90}, {}, 0, 1)
     row = workload.Row("plain", 0, 1, work, 300.0)
