@@ -43,7 +43,7 @@ def evaluate(
     if correction.calibrate:
         trained.check_own(data)
     made = trained.post_hoc(variables, run, correction, data)
-    indices = trained.indices(data, run, split)
+    indices = trained.indices(data, run=run, split=split)
     counts = about.train_counts(trained.folder, run)
     with devices.precision(trained.config.matmul_precision):
         record = _evaluation(trained, data, variables, indices, made, counts, joint=has_cnn)

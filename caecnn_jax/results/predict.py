@@ -205,6 +205,7 @@ def load(
 
     def held_out() -> tuple[dataset.Dataset, np.ndarray]:
         data = trained.own_data()
-        return data, trained.indices(data, sampling.TEST if fold == "all" else names[0], None)
+        run = sampling.TEST if fold == "all" else names[0]
+        return data, trained.indices(data, run=run, split=None)
 
     return Predictor(trained.config, trained.description, variables, corrections, held_out)

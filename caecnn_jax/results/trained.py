@@ -177,7 +177,7 @@ class Trained:
         self.check_own(data)
         return data
 
-    def indices(self, data: dataset.Dataset, run: str, split: str | None) -> np.ndarray:
+    def indices(self, data: dataset.Dataset, *, run: str, split: str | None) -> np.ndarray:
         """Those of a run's split in its own data, or of a part of others.
 
         `split` None is what the run is judged by: of a fold its validation part, else the test's.
@@ -246,7 +246,7 @@ class Trained:
         temperature = correction.temperature
         if correction.calibrate:
             assert data is not None
-            indices = self.indices(data, run, "valid")
+            indices = self.indices(data, run=run, split="valid")
             with devices.precision(self.config.matmul_precision):
                 logits = self._logits(variables, data.images, indices)
             temperature = calibration.fit_temperature(logits, data.labels[indices])

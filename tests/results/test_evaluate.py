@@ -62,7 +62,7 @@ def test_a_result_says_which_images_were_right(trained_run, same_data):
     # The order is that of the split: class by class, the images are those of the matrix's rows.
     own = trained.open_folder(run)
     data = own.own_data()
-    labels = data.labels[own.indices(data, "fold_1", "valid")]
+    labels = data.labels[own.indices(data, run="fold_1", split="valid")]
     by_class = np.bincount(labels[correct], minlength=len(data.class_names))
     np.testing.assert_array_equal(by_class, np.diag(result["confusion_matrix"]))
 
