@@ -17,7 +17,7 @@ from etils import epath
 from PIL import Image
 
 from caecnn_jax.data import dataset, sampling
-from caecnn_jax.records import board, checkpoints, workdir
+from caecnn_jax.records import board, checkpoints, runs, workdir
 from caecnn_jax.results import metrics, schema
 
 NOT_DRAWN = "not_drawn.txt"  # says why, in place of a last picture that could not be drawn
@@ -224,8 +224,7 @@ class Journal:
         result: Any = metrics.run_result(
             self.records, self._data.class_names, self._selection_metric
         )
-        names = ("accuracy", "macro_f1", "loss_cae", "loss_cnn")
-        figures = {name: result[name] for name in names if result[name] is not None}
+        figures = {name: result[name] for name in runs.SCALARS if result[name] is not None}
         self._board.settings(config, figures, result["epochs"])
         for name, png in self._judged():
             self._board.picture(name, _pixels(png), result["epochs"])

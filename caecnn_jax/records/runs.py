@@ -12,7 +12,7 @@ from caecnn_jax.records import about
 from caecnn_jax.records import workdir as workdir_lib
 from caecnn_jax.results import schema
 
-SCALARS = ("accuracy", "macro_f1", "loss_cnn", "loss_cae")
+SCALARS = ("accuracy", "macro_f1", "loss_cnn", "loss_cae")  # what every result has had
 # What each object must hold, and of which kind.
 RESULT_FIELDS = dict.fromkeys(
     (*SCALARS, "epochs", "best_epoch", "confusion_matrix", "per_class"), Any
