@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import ml_collections
 
 from caecnn_jax import blocks as blocks_lib
-from caecnn_jax.data import cifar, dataset
+from caecnn_jax.data import dataset
 from caecnn_jax.networks import layers
 
 EncoderBlocks = tuple[tuple[int, int], ...]
@@ -188,17 +188,10 @@ def from_config(
     if config.use_cae:
         cae = ConvAutoencoder(sizes.encoder, sizes.decoder, **types)
     if config.use_cnn:
-        num_classes = num_classes or _num_classes(config)
+        num_classes = num_classes or len(dataset.open_source(config).class_names)
         cnn = CNN(sizes.cnn, num_classes, _cosine_scale(config), **types)
     image_shape = config.image_size, config.image_size, channels
     return Classifier(image_shape, cae, cnn, config.cnn.use_mixed_input)
-
-
-def _num_classes(config: ml_collections.ConfigDict) -> int:
-    """The classes of the config's data set, of which no more than a listing is read."""
-    if config.dataset == "cifar10":
-        return cifar.NUM_CLASSES
-    return len(dataset.open_source(config).class_names)
 
 
 def _cosine_scale(config: ml_collections.ConfigDict) -> float | None:
