@@ -1,4 +1,6 @@
-"""Trains, evaluates and reports on a joint convolutional autoencoder and CNN on CIFAR-10.
+"""Trains, evaluates and reports on a joint convolutional autoencoder and CNN.
+
+For any labelled images with rare classes: your own, or CIFAR-10 with some classes made rare.
 
 train      python main.py --config configs/mixed.py --workdir runs/mixed
 evaluate   python main.py --mode evaluate --workdir runs/mixed --fold 1 --checkpoint best
