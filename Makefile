@@ -6,10 +6,12 @@ PYTHON ?= python3
 EXTRA ?=
 BIN := .venv/bin
 WORKDIR ?= runs/demo
+# The stamp of an installation, which with another EXTRA is another.
+INSTALLED := .venv/installed$(if $(EXTRA),-with-$(EXTRA))
 
 .PHONY: demo test test-tpu clean
 
-demo: .venv/installed
+demo: $(INSTALLED)
 	@echo "== Preparing CIFAR-10 (about half a minute the first time, plus the download)"
 	@$(BIN)/python -m caecnn_jax.data.dataset > /dev/null  # its table comes with the training
 	@echo "== Training configs/mixed.py:quick: five folds and the test run, two to five minutes on two cores"
@@ -34,12 +36,12 @@ test-tpu: .venv-tpu/installed
 	@echo "== Making a virtual environment in .venv"
 	$(PYTHON) -m venv .venv
 
-.venv/installed: .venv/bin/python pyproject.toml
+$(INSTALLED): .venv/bin/python pyproject.toml
 	@echo "== Installing the program and what it needs into .venv (a few minutes)"
 	$(BIN)/python -m pip install -qq --editable '.$(if $(EXTRA),[$(EXTRA)])'
 	@touch $@
 
-.venv/installed-test: .venv/installed
+.venv/installed-test: $(INSTALLED)
 	@echo "== Installing what the tests need"
 	$(BIN)/python -m pip install -qq --editable '.[test]'
 	@touch $@
