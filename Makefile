@@ -28,7 +28,7 @@ test: .venv/installed-test
 
 test-tpu: .venv-tpu/installed
 	@echo "== Compiling for TPU, without one (about five minutes on two cores)"
-	.venv-tpu/bin/python -m pytest -q tests/tpu
+	.venv-tpu/bin/python -m pytest -q -rs tests/tpu
 
 .venv/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
