@@ -18,7 +18,7 @@ from PIL import Image
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from caecnn_jax import errors  # noqa: E402
+from caecnn_jax import errors, run_names  # noqa: E402
 from caecnn_jax.data import dataset  # noqa: E402
 from caecnn_jax.records import figures, runs, workdir  # noqa: E402
 from caecnn_jax.reports import report  # noqa: E402
@@ -43,7 +43,7 @@ def pictures(folder: pathlib.Path, fold: str | None) -> dict[str, bytes]:
     """The three PNG files by name."""
     run = runs.read(folder)
     name = fold or list(run.history)[-1]
-    records = run.history[f"fold_{name}" if name.isdigit() else name]
+    records = run.history[run_names.of_number(int(name)) if name.isdigit() else name]
     matrix = list(report.confusion_matrices(run).values())[-1]  # of the test set, if any
     return {
         "reconstructions": reconstructions(folder, fold),

@@ -11,37 +11,19 @@ from typing import Any, NamedTuple
 import ml_collections
 import numpy as np
 
+from caecnn_jax import run_names
+
 LOCAL_FRACTION = 20  # config.is_local divides every count by this
 LARGEST = "largest"  # as an expansion's count: up to the size of the largest class
-TEST = "test"  # the name of the run that trains on all folds, and is number 0
 
 # The second entry of default_rng([seed, purpose]): one stream per use, whatever ran before.
 REGULATE, FOLDS, EXPAND, HOLD_OUT = range(4)
 
 
-def run_name(number: int) -> str:
-    """The name of fold 1, 2, ... or, for 0, of the test run."""
-    return f"fold_{number}" if number else TEST
-
-
-def run_number(name: str) -> int:
-    """The inverse of `run_name`; raises ValueError for what names no run."""
-    if name == TEST:
-        return 0
-    number = name.removeprefix("fold_")
-    if (
-        not (number.isascii() and number.isdigit())
-        or name != run_name(int(number))
-        or number == "0"
-    ):
-        raise ValueError(f"{name!r} is no run: known are {TEST}, fold_1, fold_2, ...")
-    return int(number)
-
-
 def fold_names(config: ml_collections.ConfigDict) -> list[str]:
     """The names of the folds that train; none without cross-validation."""
     count = (config.run_folds or config.num_folds) if config.do_cv else 0
-    return [run_name(number) for number in range(1, count + 1)]
+    return [run_names.of_number(number) for number in range(1, count + 1)]
 
 
 def hold_out(labels: np.ndarray, share: float) -> np.ndarray:
@@ -194,7 +176,7 @@ def in_batches(
 class Split(NamedTuple):
     """One run's images, as indices into all of the data (test images follow the training ones)."""
 
-    name: str  # "fold_1", ... or "test", as `run_name` has it
+    name: str  # "fold_1", ... or "test", as `run_names` has it
     number: int  # fold 1, 2, ...; 0 is the test run
     train: np.ndarray  # before expansion, no repeats
     expanded: np.ndarray  # what an epoch visits
@@ -231,14 +213,14 @@ def splits(
         for number, pair in enumerate(pairs[: config.run_folds or None], 1):
             train, valid = kept[pair[0]], kept[pair[1]]
             expanded = expand(train, labels, extra, class_names, config.seed)
-            runs.append(Split(run_name(number), number, train, expanded, valid))
+            runs.append(Split(run_names.of_number(number), number, train, expanded, valid))
     if config.do_test:
         everything = class_counts(np.arange(len(test_labels)), test_labels, class_names)
         counts = _scaled(config, everything, least=1)
         test = regulate(test_labels, counts, class_names, config.seed)
         extra = extra if config.expand_for_test else {}
         expanded = expand(kept, labels, extra, class_names, config.seed)
-        runs.append(Split(run_name(0), 0, kept, expanded, num_train + test))
+        runs.append(Split(run_names.TEST, 0, kept, expanded, num_train + test))
     return kept, runs
 
 

@@ -16,7 +16,7 @@ from absl import logging
 from etils import epath
 
 from caecnn_jax import names as names_lib
-from caecnn_jax import saved_config
+from caecnn_jax import run_names, saved_config
 from caecnn_jax.data import augment, cifar, dataset, sampling
 from caecnn_jax.records import workdir
 from caecnn_jax.results import schema
@@ -166,8 +166,8 @@ def split_table(class_counts: Mapping[str, Any]) -> list[str]:
     largest and the smallest stand in it.
     """
     everything, names = class_counts["all"], list(class_counts["all"]["train"])
-    folds = [parts for name, parts in class_counts.items() if name.startswith("fold_")]
-    tests = [class_counts[name] for name in (sampling.TEST,) if name in class_counts]
+    folds = [parts for name, parts in class_counts.items() if run_names.is_fold(name)]
+    tests = [class_counts[name] for name in (run_names.TEST,) if name in class_counts]
     columns = [
         ("all: train", [everything["train"]]),
         ("test", [everything["test"]]),

@@ -7,7 +7,6 @@ import contextlib
 import errno
 import fcntl
 import os
-import re
 from collections.abc import Iterator, Sequence
 
 import ml_collections
@@ -15,7 +14,7 @@ from absl import logging
 from etils import epath
 
 from caecnn_jax import config as config_lib
-from caecnn_jax import logs, saved_config
+from caecnn_jax import logs, run_names, saved_config
 from caecnn_jax.part import WHOLE, Part
 from caecnn_jax.records import about, runs
 from caecnn_jax.records import workdir as workdir_lib
@@ -121,7 +120,10 @@ def is_trained(workdir: epath.Path) -> bool:
     return (
         (workdir / "metrics.json").exists()
         or (history.exists() and history.stat().length > 0)
-        or any(re.fullmatch(r"test|fold_\d+", path.name) for path in workdir.iterdir())
+        or any(
+            path.name == run_names.TEST or run_names.is_fold(path.name)
+            for path in workdir.iterdir()
+        )
     )
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from etils import epath
 
+from caecnn_jax import run_names
 from caecnn_jax.records import about
 from caecnn_jax.records import workdir as workdir_lib
 from caecnn_jax.results import schema
@@ -54,9 +55,11 @@ class Run:
     @property
     def results(self) -> dict[str, schema.RunResult]:
         """What has ended, by run: fold_1, ..., test."""
-        found: dict[str, schema.RunResult] = {f"fold_{one['fold']}": one for one in self.folds}
+        found: dict[str, schema.RunResult] = {
+            run_names.of_number(one["fold"]): one for one in self.folds
+        }
         if self.test:
-            found["test"] = self.test
+            found[run_names.TEST] = self.test
         return found
 
     @functools.cached_property

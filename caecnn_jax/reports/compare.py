@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from etils import epath
 
+from caecnn_jax import run_names
 from caecnn_jax.records import figures, runs
 from caecnn_jax.reports import charts, entries, pages
 from caecnn_jax.results import metrics, schema, statistics
@@ -62,7 +63,7 @@ def share_held_out(run: runs.Run) -> float:
 
     The training images of a fold count once each, whatever the expansion.
     """
-    names = [name for name in run.results if name != "test"]
+    names = [name for name in run.results if run_names.is_fold(name)]
     counts = run.info.get("class_counts") or {}
     if not all(name in counts for name in names):
         return 1 / max(len(names) - 1, 1)
@@ -81,7 +82,7 @@ def differences(entry: entries.Entry, baseline: entries.Entry, part: str) -> dic
         (run.results[name], result)
         for run, other in zip(entry.runs, baseline.runs, strict=True)
         for name, result in other.results.items()
-        if (name == "test") == (part == "test")
+        if run_names.is_fold(name) == (part == "cv")
     ]
     # Folds share training images; test runs of several seeds are independent of each other.
     ratio = share_held_out(baseline.runs[0]) if part == "cv" else 0.0
@@ -139,14 +140,15 @@ def accuracy_curves(compared: Sequence[entries.Entry]) -> dict[str, list[tuple[i
 
     A fold that stopped early keeps its last accuracy, so that a curve ends at the entry's mean.
     """
-    wanted = "fold_" if "cv" in entries.parts(compared) else "test"
+    of_folds = "cv" in entries.parts(compared)
     curves = {}
     for entry in compared:
         by_fold = [
             dict(points)
             for run in entry.runs
             for key, records in run.history.items()
-            if key.startswith(wanted) and (points := figures.finite(records, "valid", "accuracy"))
+            if run_names.is_fold(key) == of_folds
+            and (points := figures.finite(records, "valid", "accuracy"))
         ]
         epochs = sorted(set().union(*by_fold))
         curves[entry.name] = [

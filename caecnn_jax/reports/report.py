@@ -12,6 +12,7 @@ import numpy as np
 from etils import epath
 from PIL import Image
 
+from caecnn_jax import run_names
 from caecnn_jax.records import figures, runs
 from caecnn_jax.reports import pages
 from caecnn_jax.results import calibration, groups, metrics, schema
@@ -158,7 +159,7 @@ def confusion_matrices(run: runs.Run) -> dict[str, np.ndarray]:
 
 def _part_of(name: str) -> str:
     """What a run's figures are pooled in, in words."""
-    return "test set" if name == "test" else "validation, all folds"
+    return "test set" if name == run_names.TEST else "validation, all folds"
 
 
 def figure_rows(run: runs.Run) -> list[dict[str, Any]]:
@@ -194,7 +195,7 @@ def reliability_diagrams(run: runs.Run) -> dict[str, calibration.Reliability]:
 
 def reconstructions(run: runs.Run) -> dict[str, Any] | None:
     """Pictures of a few epochs, evenly spread, of the test run or of the first fold with any."""
-    for name in ("test", *run.history):
+    for name in (run_names.TEST, *run.history):
         folder = run.workdir / "images" / name
         found = {
             int(match[1]): path
@@ -212,8 +213,8 @@ def reconstructions(run: runs.Run) -> dict[str, Any] | None:
 
 def count_groups(counts: Mapping[str, Any]) -> dict[str, list[dict[str, Any]]]:
     """Columns of images by class, before and after regulation and expansion; folds as a range."""
-    folds = [split for name, split in counts.items() if name.startswith("fold_")]
-    tests = [counts["test"]] if "test" in counts else []
+    folds = [split for name, split in counts.items() if run_names.is_fold(name)]
+    tests = [counts[run_names.TEST]] if run_names.TEST in counts else []
     training = [counts["all"]["train"]] if "all" in counts else []
     regulated = [counts["regulated"]] if "regulated" in counts else []
     groups = {

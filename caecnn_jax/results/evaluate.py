@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 from etils import epath
 
-from caecnn_jax.data import dataset, sampling
+from caecnn_jax import run_names
+from caecnn_jax.data import dataset
 from caecnn_jax.networks import losses
 from caecnn_jax.records import about
 from caecnn_jax.records import workdir as workdir_lib
@@ -37,7 +38,7 @@ def evaluate(
     trained = trained_lib.open_folder(workdir)
     run = trained.run_name(fold)
     variables, has_cnn = trained.restore(run, checkpoint=checkpoint, weights=weights)
-    judged = split or ("test" if run == sampling.TEST else "valid")
+    judged = split or ("test" if run == run_names.TEST else "valid")
     trained.check_correction(correction, run, has_cnn=has_cnn, split=judged)
     data = trained.data(elsewhere)
     if correction.calibrate:

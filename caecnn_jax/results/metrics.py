@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from caecnn_jax import run_names
 from caecnn_jax.results import calibration, groups, schema
 
 LOSSES = ("loss_cae", "loss_cnn")
@@ -244,12 +245,12 @@ def summarize(
         run: run_result(of_run, class_names, selection_metric) for run, of_run in records.items()
     }
     folds: list[schema.FoldResult] = [
-        {"fold": int(name.removeprefix("fold_")), **result}
+        {"fold": run_names.number_of(name), **result}
         for name, result in results.items()
-        if name != "test"
+        if name != run_names.TEST
     ]
     cv: schema.Folds = {"folds": folds, "mean": _over(folds, np.mean), "std": _over(folds, _std)}
-    return {"cv": cv if folds else None, "test": results.get("test")}
+    return {"cv": cv if folds else None, "test": results.get(run_names.TEST)}
 
 
 def _std(values: Sequence[float]) -> float:

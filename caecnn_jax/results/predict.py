@@ -18,7 +18,7 @@ import jax.numpy as jnp
 import ml_collections
 import numpy as np
 
-from caecnn_jax import errors
+from caecnn_jax import errors, run_names
 from caecnn_jax.data import augment, dataset, sampling
 from caecnn_jax.networks import losses, models
 from caecnn_jax.results import trained as trained_lib
@@ -205,7 +205,7 @@ def load(
 
     def held_out() -> tuple[dataset.Dataset, np.ndarray]:
         data = trained.own_data()
-        run = sampling.TEST if fold == "all" else names[0]
+        run = run_names.TEST if fold == "all" else names[0]
         return data, trained.indices(data, run=run, split=None)
 
     return Predictor(trained.config, trained.description, variables, corrections, held_out)

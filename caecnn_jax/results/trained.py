@@ -14,7 +14,7 @@ from absl import logging
 from etils import epath
 
 from caecnn_jax import config as config_lib
-from caecnn_jax import errors
+from caecnn_jax import errors, run_names
 from caecnn_jax.data import augment, catalogue, dataset, sampling
 from caecnn_jax.networks import losses, models
 from caecnn_jax.records import about, checkpoints
@@ -63,18 +63,18 @@ class Trained:
     def run_name(self, fold: str | None) -> str:
         """The run that --fold names by number or "test"; None: the test run if any, else fold 1."""
         if fold is None:
-            return sampling.run_name(0 if self.config.do_test else 1)
+            return run_names.of_number(0 if self.config.do_test else 1)
         try:
             # No folder: a path would take another run's weights for this one's.
             is_number = fold.isdecimal() and int(fold)
-            number = int(fold) if is_number else sampling.run_number(fold)
+            number = int(fold) if is_number else run_names.number_of(fold)
         except ValueError as error:
             raise self._unknown(fold) from error
-        return sampling.run_name(number)
+        return run_names.of_number(number)
 
     def _unknown(self, run: str) -> TrainedError:
         """The error of a run that the folder does not have."""
-        names = (*sampling.fold_names(self.config), sampling.TEST)
+        names = (*sampling.fold_names(self.config), run_names.TEST)
         there = [name.removeprefix("fold_") for name in names if (self.folder / name).exists()]
         remedy = f"--fold may be {', '.join(there)}" if there else "train one first"
         return TrainedError(f"{self.folder} holds no run {run!r}: {remedy}")
@@ -193,7 +193,7 @@ class Trained:
             None: by_name[run].valid,
             "train": by_name[run].train,
             "valid": by_name[run].valid,
-            "test": by_name[sampling.TEST].valid,
+            "test": by_name[run_names.TEST].valid,
         }
         return parts[split]
 

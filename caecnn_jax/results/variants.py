@@ -13,6 +13,7 @@ import numpy as np
 from etils import epath
 
 from caecnn_jax import config as config_lib
+from caecnn_jax import run_names
 from caecnn_jax import study as study_lib
 from caecnn_jax.networks import models
 from caecnn_jax.records import about, figures, runs
@@ -25,7 +26,7 @@ FIGURES = (
     "accuracy", "balanced_accuracy", "macro_f1", "g_mean", "loss_cnn", "calibration_error",
     "loss_cae", "rare_recall",
 )  # fmt: skip
-PARTS = {"cv": "fold_", "test": "test"}  # and how their results are named
+PARTS = ("cv", "test")  # what results are of: the folds, and the test run
 
 
 class Key(NamedTuple):
@@ -132,8 +133,13 @@ def _read(study: study_lib.Study, workdir: epath.Path) -> tuple[Finished, list[s
     return finished, unfinished
 
 
+def _is_of(name: str, part: str) -> bool:
+    """Whether a run of this name belongs to the part."""
+    return run_names.is_fold(name) == (part == "cv")
+
+
 def _results(run: runs.Run, part: str) -> dict[str, schema.RunResult]:
-    return {name: result for name, result in run.results.items() if name.startswith(PARTS[part])}
+    return {name: result for name, result in run.results.items() if _is_of(name, part)}
 
 
 def _values(variant: str, finished: Finished, part: str, of: Callable) -> Values:
@@ -171,7 +177,7 @@ def _share(run: runs.Run, part: str) -> float:
     if part == "test":
         return 0.0
     counts = run.info["class_counts"]
-    fold = counts[next(name for name in counts if name.startswith("fold_"))]
+    fold = counts[next(name for name in counts if run_names.is_fold(name))]
     return sum(fold["valid"].values()) / sum(fold["train"].values())
 
 
@@ -213,8 +219,7 @@ def _accuracy_curve(finished: Sequence[runs.Run], part: str) -> list[tuple[int, 
         points
         for run in finished
         for name, records in run.history.items()
-        if name.startswith(PARTS[part])
-        and (points := dict(figures.finite(records, "valid", "accuracy")))
+        if _is_of(name, part) and (points := dict(figures.finite(records, "valid", "accuracy")))
     ]
     return [
         (epoch, float(np.mean([points.get(epoch, points[max(points)]) for points in many])))

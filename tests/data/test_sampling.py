@@ -316,15 +316,6 @@ def test_what_is_held_out_is_drawn_at_random_and_always_the_same():
         sampling.hold_out(np.array([0, 0, 2]), 0.2)
 
 
-def test_names_and_numbers_of_runs_are_each_others_inverse():
-    assert [sampling.run_name(number) for number in (0, 1, 12)] == ["test", "fold_1", "fold_12"]
-    for number in range(20):
-        assert sampling.run_number(sampling.run_name(number)) == number
-    for name in ("fold_0", "fold_", "fold_-1", "fold_x", "fold_01", "7", "Test", "", "fold_²"):
-        with pytest.raises(ValueError, match="is no run"):
-            sampling.run_number(name)
-
-
 def test_a_split_knows_whether_it_is_the_test_run(cifar_labels):
     *_, runs = names_and_splits(tiny_config(), cifar_labels)
     assert [run.is_test for run in runs] == [False, False, True]

@@ -1,0 +1,30 @@
+"""The names of runs: fold_1, fold_2, ... are numbers 1, 2, ..., and the test run is number 0."""
+
+TEST = "test"  # the run that trains on all folds
+
+
+def of_number(number: int) -> str:
+    """The name of fold 1, 2, ... or, for 0, of the test run."""
+    return f"fold_{number}" if number else TEST
+
+
+def number_of(name: str) -> int:
+    """The inverse of `of_number`; raises ValueError for what names no run."""
+    if name == TEST:
+        return 0
+    number = name.removeprefix("fold_")
+    if (
+        not (number.isascii() and number.isdigit())
+        or name != of_number(int(number))
+        or number == "0"
+    ):
+        raise ValueError(f"{name!r} is no run: known are {TEST}, fold_1, fold_2, ...")
+    return int(number)
+
+
+def is_fold(name: str) -> bool:
+    """Whether this is a fold's name, not the test run's or no run's at all."""
+    try:
+        return number_of(name) > 0
+    except ValueError:
+        return False
