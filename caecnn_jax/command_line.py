@@ -16,7 +16,7 @@ from typing import NoReturn
 from absl import app, flags, logging
 from ml_collections import config_flags
 
-from caecnn_jax import errors, names
+from caecnn_jax import errors, legible
 
 flags.disclaim_key_flags()  # --help lists main.py's flags, and --config is one of them
 # A signal's is 128 and its number; 1 is a crash as well.
@@ -109,7 +109,7 @@ def _stdout_is_closed() -> bool:
 
 def _end(code: int, sentence: str) -> NoReturn:
     with contextlib.suppress(OSError):  # nobody reads it any more
-        print(names.printable(sentence), file=sys.stderr)
+        print(legible.printable(sentence), file=sys.stderr)
     sys.exit(code)
 
 

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 from absl import flags, logging
 
-from caecnn_jax import names
+from caecnn_jax import legible
 
 _PACKAGE = pathlib.Path(__file__).parent
 # What lies beside the package: all that a checkout or a wheel has of ours, and nothing else.
@@ -54,7 +54,7 @@ class _Lines(std_logging.Formatter):
     """Lines in which the name of a file or a class does not steer a terminal."""
 
     def format(self, record: std_logging.LogRecord) -> str:
-        return names.printable(super().format(record))
+        return legible.printable(super().format(record))
 
 
 class _File(std_logging.FileHandler):

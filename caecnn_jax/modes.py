@@ -12,7 +12,7 @@ from typing import Any
 
 import ml_collections
 
-from caecnn_jax import command_line, errors, names
+from caecnn_jax import command_line, errors, legible
 from caecnn_jax import part as part_lib
 from caecnn_jax.part import Part
 
@@ -84,11 +84,11 @@ def evaluate(
         elsewhere=elsewhere,
         **(chosen or {}),
     )
-    print(f"{names.printable(name)}\n{tables.text_table(result)}", flush=True)
+    print(f"{legible.printable(name)}\n{tables.text_table(result)}", flush=True)
     if made := result["post_hoc"]:
         print(f"logits corrected: tau {made['tau']:g}, temperature {made['temperature']:.4f}")
     if "data" in result:
-        other = names.printable(result["data"]["name"])
+        other = legible.printable(result["data"]["name"])
         print(f"on {other}, other images than the run was trained on")
     place = workdir_lib.resolve(output) if output else folder / "evaluations"
     try:

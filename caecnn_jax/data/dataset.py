@@ -21,7 +21,7 @@ import ml_collections
 import numpy as np
 from absl import logging
 
-from caecnn_jax import blocks, command_line, logs, names
+from caecnn_jax import blocks, command_line, legible, logs
 from caecnn_jax import config as config_lib
 from caecnn_jax.data import (
     cache,
@@ -256,11 +256,11 @@ def table(data: Dataset) -> list[str]:
     lines = [textwrap.shorten(title, COLUMNS, placeholder=" ...")]
     for name, *numbers in rows:
         cells = (f"{number:,}" if isinstance(number, int) else number for number in numbers)
-        short = names.short(name, width)
+        short = legible.short(name, width)
         lines.append(f"  {short:{width}}" + "".join(f" {cell:>10}" for cell in cells))
     for note in data.notes:
         lines += textwrap.wrap(note, COLUMNS, initial_indent="  ", subsequent_indent="    ")
-    return [names.printable(line) for line in lines]
+    return [legible.printable(line) for line in lines]
 
 
 def main() -> None:

@@ -15,8 +15,7 @@ import numpy as np
 from absl import logging
 from etils import epath
 
-from caecnn_jax import names as names_lib
-from caecnn_jax import run_names, saved_config
+from caecnn_jax import legible, run_names, saved_config
 from caecnn_jax.data import augment, cifar, dataset, sampling
 from caecnn_jax.records import workdir
 from caecnn_jax.results import schema
@@ -182,7 +181,7 @@ def split_table(class_counts: Mapping[str, Any]) -> list[str]:
         names.sort(key=lambda name: -class_counts["regulated"][name])
         names = [*names[:5], *names[-5:]]
     rows = [
-        [names_lib.short(name, 20), *(_range(part[name] for part in parts) for _, parts in columns)]
+        [legible.short(name, 20), *(_range(part[name] for part in parts) for _, parts in columns)]
         for name in names
     ]
     rows.append(["all", *(_range(sum(part.values()) for part in parts) for _, parts in columns)])

@@ -12,7 +12,7 @@ from xml.etree import ElementTree
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from caecnn_jax import names as names_lib
+from caecnn_jax import legible
 from caecnn_jax.records import drawing
 from caecnn_jax.records.drawing import COLORS, SERIES
 from caecnn_jax.results import calibration, metrics
@@ -291,13 +291,13 @@ def class_labels(class_names: Iterable[str], rare: Iterable[str]) -> list[str]:
 
 
 def short(name: str, most: int = MOST_LETTERS) -> str:
-    """As `names.short`, for charts.
+    """As `legible.short`, for charts.
 
     What cannot be drawn is replaced; legends leave out what begins with an underscore.
     """
     name = "".join(c if c.isprintable() else "\ufffd" for c in " ".join(str(name).split()))
-    shown = names_lib.short(name, most)
-    return f" {names_lib.short(name, most - 1)}" if shown.startswith("_") else shown
+    shown = legible.short(name, most)
+    return f" {legible.short(name, most - 1)}" if shown.startswith("_") else shown
 
 
 def hardest(f1: Values, rare: Iterable[str], most: int) -> list[str]:

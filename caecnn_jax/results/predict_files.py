@@ -10,7 +10,7 @@ import numpy as np
 from absl import logging
 from etils import epath
 
-from caecnn_jax import names
+from caecnn_jax import legible
 from caecnn_jax.data import image_files, image_search
 from caecnn_jax.records import workdir as workdir_lib
 from caecnn_jax.results import predict
@@ -144,9 +144,9 @@ def _summary(rows, size: int, skipped, most: int = 20) -> list[str]:
     """The first predictions, a line each, and what else there is to say."""
     lines = []
     for row in rows[:most]:
-        parts = [names.printable(row["file"], kept="")]
+        parts = [legible.printable(row["file"], kept="")]
         if "top_class" in row:
-            parts.append(f"{names.short(row['top_class'])} {row['top_probability']:.3f}")
+            parts.append(f"{legible.short(row['top_class'])} {row['top_probability']:.3f}")
         if "reconstruction_error" in row:
             parts.append(f"reconstruction error {row['reconstruction_error']:.4f}")
         lines.append("  ".join(parts))

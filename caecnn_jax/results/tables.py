@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
-from caecnn_jax import names
+from caecnn_jax import legible
 from caecnn_jax.results import metrics, schema
 
 
@@ -13,7 +13,7 @@ def text_table(result: schema.Result) -> str:
         rows = [["class", "precision", "recall", "F1", "images"]]
         for name, row in result["per_class"].items():
             figures = [_cell(row[measure]) for measure in ("precision", "recall", "f1")]
-            rows.append([names.short(name), *figures, f"{row['support']:,}"])
+            rows.append([legible.short(name), *figures, f"{row['support']:,}"])
         lines += ["", *_aligned(rows)]
     return "\n".join(lines)
 
@@ -39,7 +39,7 @@ def summary_table(summary: Mapping) -> str:
         if cv:
             spread = f" ± {_cell(std[name])}" if name in std else ""
             cells.append(f"{_cell(mean.get(name))}{spread}")
-        rows.append([names.short(name), *cells, *([_cell(tested.get(name))] if test else [])])
+        rows.append([legible.short(name), *cells, *([_cell(tested.get(name))] if test else [])])
     return "\n".join(_aligned(rows))
 
 
@@ -59,7 +59,7 @@ def summary_sentence(summary: Mapping) -> str:
         # A test part may lack a class; the folds' mean has no counts, and lacks none.
         f1 = {one: row["f1"] for one, row in table.items() if row.get("support", 1)}
         worst = min(f1, key=f1.__getitem__)
-        sentence += f"; worst class {names.short(worst)}, F1 {f1[worst]:.4f}"
+        sentence += f"; worst class {legible.short(worst)}, F1 {f1[worst]:.4f}"
     return sentence
 
 
