@@ -9,6 +9,9 @@ from builders import PROJECT, less_optimized, make_data, source_of, tiny_config
 
 from caecnn_jax.data import dataset
 
+# Shapes that fit only once a dimension is put before one of them are most often a mistake.
+jax.config.update("jax_numpy_rank_promotion", "raise")
+
 
 @pytest.fixture(scope="session")
 def tiny_data() -> dataset.Dataset:
