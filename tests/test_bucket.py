@@ -136,8 +136,10 @@ def test_events_in_a_bucket_tell_of_each_epoch_once(killed):
 
 LOOK_TWICE = """
 import os, sys, urllib.request
+from caecnn_jax import logs
 from caecnn_jax.records import workdir
 
+logs.to_console("INFO")
 folder = workdir.resolve("gs://{bucket}/others")
 workdir.write_bytes(folder / "ours", b"1")
 assert [path.name for path in folder.iterdir()] == ["ours"]

@@ -165,8 +165,10 @@ def test_the_gradient_of_batch_norm_is_the_formulas(masked, plain):
     def formula(x, scale, bias):
         weight = jnp.ones(5) if mask is None else mask.astype(x.dtype)
         weight = weight[:, None, None, None] * jnp.ones(x.shape)
-        mean = (weight * x).sum((0, 1, 2)) / weight.sum((0, 1, 2))
-        variance = (weight * (x - mean) ** 2).sum((0, 1, 2)) / weight.sum((0, 1, 2))
+        scale, bias = (each[None, None, None] for each in (scale, bias))
+        sums = functools.partial(jnp.sum, axis=(0, 1, 2), keepdims=True)
+        mean = sums(weight * x) / sums(weight)
+        variance = sums(weight * (x - mean) ** 2) / sums(weight)
         return (x - mean) / jnp.sqrt(variance + 1e-5) * scale + bias
 
     with jax.enable_x64(True):

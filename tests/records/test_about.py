@@ -129,7 +129,7 @@ def test_the_commit_is_that_of_the_clone_that_the_program_lies_in(tmp_path, monk
         ("{}", "it lacks, or should not have, channels, class_names, digest, image_size"),
         ({"class_names": 5}, "class_names is not a list"),
         ({"mean": ["0.5"]}, "mean.1 is not a number"),
-        ({"extra": 1}, "should not have, extra: restore it or train again"),
+        ({"extra": 1}, "should not have, extra: restore it"),
     ],
 )
 def test_a_description_that_is_none_is_damaged(tmp_path, content, words):

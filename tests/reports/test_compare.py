@@ -129,6 +129,9 @@ def test_a_fold_that_stopped_early_keeps_its_last_accuracy(tmp_path):
         record["valid"]["accuracy"] = {1: None, 2: 0.2, 3: 0.6}[record["epoch"]]
     kept = [r for r in records if (r["run"], r["epoch"]) != ("fold_2", 3)]
     history.write_text("".join(json.dumps(record) + "\n" for record in kept))
+    ended = json.loads((folders[0] / "metrics.json").read_text())
+    ended["cv"]["folds"][1]["epochs"] = 2
+    (folders[0] / "metrics.json").write_text(json.dumps(ended))
     curves = compare.accuracy_curves(entries.read(folders))
     assert curves["a"] == [(2, pytest.approx(0.2)), (3, pytest.approx(0.4))]
 

@@ -124,7 +124,7 @@ def test_a_cut_last_line_is_left_out_and_a_retrained_epoch_replaces_the_old(tmp_
         ("metrics.json", '{"cv": null, "test": {"confusion_matrix": [["1"]]}}', "not a whole numb"),
         ("history.jsonl", '{"run": "test", "epoch": 1, "train": 7}\n', "train is not an object"),
         ("history.jsonl", '{"run": ["test"]}\n', "run is not text"),
-        ("history.jsonl", "7\n", "line 1 is damaged, for it is not an object: restore it or tr"),
+        ("history.jsonl", "7\n", "line 1 is damaged, for it is not an object: restore it, or"),
         ("run.json", "[]", "it is not an object"),
         ("run.json", '{"class_counts": {"all": 5}}', "class_counts.all is not an object"),
         ("metrics.json", '{"cv": {"folds": []}, "test": null}', "lacks mean, std"),

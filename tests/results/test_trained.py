@@ -55,7 +55,7 @@ def test_of_other_data_the_remedy_is_the_flag_that_finds_them(trained_run, tiny_
     for name, field in (("cifar10", "data_dir"), ("/photos", "dataset")):
         run.config.dataset = name
         with pytest.raises(trained.TrainedError, match=f"with --config.{field} where the old"):
-            run.indices(data, "test", None)
+            run.indices(data, run="test", split=None)
 
 
 def test_tau_without_run_json_has_a_remedy(tmp_path):
