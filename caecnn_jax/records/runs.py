@@ -11,7 +11,7 @@ from etils import epath
 from caecnn_jax import run_names
 from caecnn_jax.records import about
 from caecnn_jax.records import workdir as workdir_lib
-from caecnn_jax.results import schema
+from caecnn_jax.results import groups, schema
 
 SCALARS = ("accuracy", "macro_f1", "loss_cnn", "loss_cae")  # what every result has had
 # What each object must hold, and of which kind.
@@ -74,9 +74,29 @@ class Run:
         return next((list(r["per_class"]) for r in self.results.values() if r["per_class"]), [])
 
     @property
-    def rare(self) -> set[str]:
-        """The classes that were cut down; none where all were."""
-        return set(self.config["train_data_regulation"] or ()) - {"all"}
+    def train_counts(self) -> Mapping[str, int]:
+        """The images of each class in training, once regulated; empty without run.json."""
+        return (self.info.get("class_counts") or {}).get("regulated", {})
+
+    @functools.cached_property
+    def rare(self) -> list[str]:
+        """The classes that the config made rare, or that are, the most frequent first.
+
+        Those that it regulates; of steps the cut ones; of a long tail the last third, where the
+        data have it by themselves only those with less than half of the largest class's images.
+        """
+        regulated = set(self.config["train_data_regulation"] or ()) - {"all"}
+        if regulated:
+            return [name for name in self.class_names if name in regulated]
+        counts = self.train_counts
+        if len(set(counts.values())) <= 1:
+            return []
+        by_count = sorted(counts, key=lambda name: counts[name], reverse=True)
+        kind = self.config.get("imbalance", {}).get("type", "none")
+        if kind == "step":
+            return [name for name in by_count if counts[name] < counts[by_count[0]]]
+        tail = by_count[-max(len(by_count) // len(groups.THIRDS), 1) :]
+        return tail if kind == "exp" else [c for c in tail if counts[c] < counts[by_count[0]] / 2]
 
 
 def read(workdir: epath.PathLike) -> Run:

@@ -18,7 +18,7 @@ from caecnn_jax import study as study_lib
 from caecnn_jax.networks import models
 from caecnn_jax.records import about, figures, runs
 from caecnn_jax.records import workdir as workdir_lib
-from caecnn_jax.results import groups, schema, statistics
+from caecnn_jax.results import schema, statistics
 from caecnn_jax.training import parts, train
 
 CONFIDENCE = 0.95
@@ -99,25 +99,6 @@ def differing_fields(study: study_lib.Study) -> dict[str, dict[str, Any]]:
     }
 
 
-def rare_classes(run: runs.Run) -> list[str]:
-    """The classes that the config made rare, or that are, the most frequent first.
-
-    Those that it regulates; of steps the cut ones; of a long tail the last third, where the data
-    have it by themselves only those with less than half of the largest class's images.
-    """
-    if run.rare:
-        return [name for name in run.class_names if name in run.rare]
-    counts = (run.info.get("class_counts") or {}).get("regulated")
-    if not counts or len(set(counts.values())) == 1:
-        return []
-    by_count = sorted(counts, key=lambda name: counts[name], reverse=True)
-    kind = run.config.get("imbalance", {}).get("type", "none")
-    if kind == "step":
-        return [name for name in by_count if counts[name] < counts[by_count[0]]]
-    tail = by_count[-max(len(by_count) // len(groups.THIRDS), 1) :]
-    return tail if kind == "exp" else [c for c in tail if counts[c] < counts[by_count[0]] / 2]
-
-
 # --- Values ---------------------------------------------------------------------------------------
 
 Finished = Mapping[tuple[str, int], runs.Run]  # by variant and seed
@@ -157,7 +138,7 @@ def _figure(name: str) -> Callable:
     def of(run: runs.Run, result: Mapping[str, Any]) -> float | None:
         if name != "rare_recall":
             return result.get(name)
-        recalls = [_recall(class_name)(run, result) for class_name in rare_classes(run)]
+        recalls = [_recall(class_name)(run, result) for class_name in run.rare]
         known = [recall for recall in recalls if recall is not None]
         return float(np.mean(known)) if known else None
 
@@ -199,7 +180,7 @@ def _of_variant(variant: str, finished: Finished, parts: Sequence[str]) -> dict[
     found: dict[str, Any] = {
         "finished": True,
         "parameters": num_parameters(of_variant[0]),
-        "rare_classes": rare_classes(of_variant[0]),
+        "rare_classes": of_variant[0].rare,
         "seconds": float(np.mean([run.info.get("seconds") or math.nan for run in of_variant])),
     }
     for part in parts:

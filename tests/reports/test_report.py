@@ -59,6 +59,20 @@ def test_a_history_that_lacks_what_metrics_tell_of_is_damaged(tmp_path):
             report.write(workdir)
 
 
+def test_classes_of_a_long_tail_are_marked_rare_beside_their_training_images(tmp_path):
+    workdir = make_run(tmp_path / "mixed")
+    config = json.loads((workdir / "config.json").read_text())
+    config |= {"train_data_regulation": {}, "imbalance": {"type": "exp", "factor": 100.0}}
+    (workdir / "config.json").write_text(json.dumps(config))
+    info = json.loads((workdir / "run.json").read_text())
+    counts = {name: 5000 - 400 * index for index, name in enumerate(synthetic_runs.CLASSES)}
+    info["class_counts"]["regulated"] = counts
+    (workdir / "run.json").write_text(json.dumps(info))
+    page = text_of(report.write(workdir))
+    for index, (name, count) in enumerate(counts.items()):
+        assert f"{name}{' rare' * (index >= 7)} {count:,} 0." in page
+
+
 def test_cae_alone_has_losses_and_no_accuracy(tmp_path):
     page = text_of(report.write(make_run(tmp_path / "cae", use_cnn=False)))
     assert "Validation reconstruction loss" in page

@@ -7,8 +7,8 @@ import pytest
 from etils import epath
 from scipy import stats
 from study_folders import RIGHT, make_study, write, write_all
+from synthetic_runs import counted_run
 
-from caecnn_jax.records import runs
 from caecnn_jax.results import variants
 
 
@@ -117,31 +117,8 @@ def test_parameters_are_counted(folder):
     assert variants.summary(make_study(), folder)["variants"]["plain"]["parameters"] == wanted
 
 
-def a_run(counts, **config):
-    """A run whose config cut no class by name, on so many images of each."""
-    fields = {"train_data_regulation": {}, **config}
-    info = {"class_counts": {"regulated": dict(zip("abcdefghij", counts, strict=False))}}
-    return runs.Run(epath.Path("run"), fields, {}, None, info)
-
-
-@pytest.mark.parametrize(
-    ("counts", "imbalance", "rare"),
-    [
-        ([50] * 5 + [5] * 5, "step", "fghij"),
-        ([100, 77, 60, 46, 36], "exp", "e"),
-        ([100, 90, 80], "exp", "c"),  # the config's wish, however small
-        ([501, 500, 500], "none", ""),
-        ([500, 400, 30], "none", "c"),
-        ([5000, 50], "none", "b"),
-        ([7, 7, 7], "none", ""),
-    ],
-)
-def test_rare_are_the_cut_classes_or_the_end_of_a_long_tail(counts, imbalance, rare):
-    assert variants.rare_classes(a_run(counts, imbalance={"type": imbalance})) == list(rare)
-
-
 def test_a_rare_class_without_an_image_to_judge_by_counts_in_no_recall():
-    run = a_run([90, 40, 5, 4, 3, 2], imbalance={"type": "none"})
+    run = counted_run([90, 40, 5, 4, 3, 2], imbalance={"type": "none"})
     per_class = {"e": {"recall": 0.9, "support": 10}, "f": {"recall": 0.0, "support": 0}}
     result = {"per_class": per_class}
     assert variants._figure("rare_recall")(run, result) == 0.9
