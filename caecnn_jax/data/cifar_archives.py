@@ -179,7 +179,11 @@ ARCHIVE_NAMES_100 = (
     "cifar-100-binary",
     "cifar-100-python",
 )
-MEMBERS_100 = ("train.bin", "meta")  # of an unpacked one, either
+
+
+def find_archive_100(path: pathlib.Path) -> pathlib.Path | None:
+    """As `find_archive`, of CIFAR-100."""
+    return find_archive(path, ARCHIVE_NAMES_100, members=("train.bin", "meta"))
 
 
 def from_archive_100(path: pathlib.Path, grain: str) -> tuple[Arrays, tuple[str, ...]]:

@@ -69,9 +69,7 @@ def open_100(grain: str, data_source: str, data_dir: str | None) -> listing.List
     path = pathlib.Path(data_dir).expanduser() if data_dir else None
     archive = None
     if path is not None and data_source in ("auto", "archive"):
-        archive = cifar_archives.find_archive(
-            path, cifar_archives.ARCHIVE_NAMES_100, cifar_archives.MEMBERS_100
-        )
+        archive = cifar_archives.find_archive_100(path)
     if archive is None:
         raise DataError(
             f"no CIFAR-100 in data_dir={data_dir or ''!r}: set it to cifar-100-binary.tar.gz, "
@@ -103,9 +101,7 @@ def source_at(name: str, place: pathlib.Path) -> str | None:
         archive = cifar_archives.find_archive(place)
     else:
         is_prepared = prepared.find("cifar100", str(place)) is not None
-        archive = cifar_archives.find_archive(
-            place, cifar_archives.ARCHIVE_NAMES_100, cifar_archives.MEMBERS_100
-        )
+        archive = cifar_archives.find_archive_100(place)
     return "tfds" if is_prepared else "archive" if archive else None
 
 

@@ -74,9 +74,8 @@ def read_description(folder: epath.Path) -> dataset.Description:
     if workdir.read_format(folder) == 1:
         statistics = augment.CIFAR10
         return dataset.Description("cifar10", cifar.CLASS_NAMES, 32, 3, *statistics, cifar.DIGEST)
-    fields, kinds = workdir.read_json(path), typing.get_type_hints(dataset.Description)
-    if problem := schema.misfit(fields, kinds):
-        raise workdir.damaged(path, problem)
+    kinds = typing.get_type_hints(dataset.Description)
+    fields = workdir.fitting(workdir.read_json(path), path, kinds)
     if differing := fields.keys() ^ kinds.keys():
         listed = ", ".join(sorted(differing))
         raise workdir.damaged(path, f"it lacks, or should not have, {listed}")
@@ -148,13 +147,10 @@ def train_counts(folder: epath.Path, run: str, *, visited: bool = False) -> list
     path = folder / "run.json"
     if not path.exists():
         return None
-    info = workdir.read_json(path)
-    if problem := schema.misfit(info, schema.About):
-        raise workdir.damaged(path, problem)
+    info = workdir.fitting(workdir.read_json(path), path, schema.About)
     part = "expanded" if visited else "train"
     counts = (info.get("class_counts") or {}).get(run, {}).get(part)
-    if problem := schema.misfit(counts, dict[str, int] | None, f"class_counts.{run}.{part}"):
-        raise workdir.damaged(path, problem)
+    workdir.fitting(counts, path, dict[str, int] | None, f"class_counts.{run}.{part}")
     return None if counts is None else list(counts.values())
 
 

@@ -47,12 +47,15 @@ def claim(
                 stack.enter_context(_lock(workdir, ".lock", shared=not part.is_whole))
                 log = "train.log" if part.is_whole else f"train-{part.index}.log"
                 stack.enter_context(logs.to_file(workdir / log))
-        yield _check_config(workdir, config, part)
+        saved = _saved_config(workdir, config, part)
+        yield saved is not None and is_finished(workdir, saved, config)
 
 
 def begin(workdir: epath.Path, config: ml_collections.ConfigDict, part: Part = WHOLE) -> None:
     """Saves the config of the runs that train now; raises WorkdirError as `claim` does."""
-    _check_config(workdir, config, part)  # another part may have begun since
+    saved = _saved_config(workdir, config, part)  # another part may have begun since
+    if saved is not None and config_lib.differences(saved, config):
+        logging.info("Nothing was trained in %s yet: it takes the new config.", workdir)
     if part.is_whole and not workdir_lib.in_bucket(workdir):
         _remove_partial(workdir)
     # These tell of fewer epochs than are asked for now. They go before the config changes.
@@ -61,15 +64,17 @@ def begin(workdir: epath.Path, config: ml_collections.ConfigDict, part: Part = W
     workdir_lib.write_bytes(workdir / "config.json", saved_config.to_text(config).encode())
 
 
-def _check_config(workdir: epath.Path, config: ml_collections.ConfigDict, part: Part) -> bool:
-    """Whether the folder holds these runs, finished; raises WorkdirError where it holds others."""
+def _saved_config(
+    workdir: epath.Path, config: ml_collections.ConfigDict, part: Part
+) -> ml_collections.ConfigDict | None:
+    """The folder's config, None where there is none; raises WorkdirError where runs are others'."""
     if not (workdir / "config.json").exists():
         if is_trained(workdir):
             raise WorkdirError(
                 f"{workdir} holds what was trained, but no config.json that says how: bring it "
                 "back, or choose another --workdir"
             )
-        return False
+        return None
     saved = workdir_lib.read_config(workdir)
     if (made_by := workdir_lib.read_format(workdir)) != saved_config.FORMAT:
         raise WorkdirError(
@@ -78,14 +83,12 @@ def _check_config(workdir: epath.Path, config: ml_collections.ConfigDict, part: 
             "but to train choose another --workdir"
         )
     differing = config_lib.differences(saved, config)
-    if differing and part.is_whole and not is_trained(workdir):
-        logging.info("Nothing was trained in %s yet: it takes the new config.", workdir)
-    elif differing:
+    if differing and (not part.is_whole or is_trained(workdir)):
         raise WorkdirError(
             f"{workdir} holds a run of another config: {'; '.join(differing)}; give the "
             "same values to continue it, or another --workdir"
         )
-    return is_finished(workdir, saved, config)
+    return saved
 
 
 def is_finished(

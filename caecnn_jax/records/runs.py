@@ -106,7 +106,8 @@ def read(workdir: epath.PathLike) -> Run:
     """
     workdir = epath.Path(workdir)
     workdir_lib.check_is_run(workdir)
-    info: Any = _fitting(_read_json(workdir / "run.json", {}), workdir / "run.json", schema.About)
+    path = workdir / "run.json"
+    info: Any = workdir_lib.fitting(_read_json(path, {}), path, schema.About)
     run = Run(
         workdir=workdir,
         config=_read_json(workdir / "config.json", CONFIG_FIELDS),
@@ -167,14 +168,7 @@ def _read_history(path: epath.Path) -> dict[str, list[schema.Line]]:
 
 def _checked(content: Any, place: epath.Path | str, fields: Mapping[str, Any]) -> Any:
     """`content`, an object that holds the fields; raises WorkdirError for anything else."""
-    _fitting(content, place, fields)
+    workdir_lib.fitting(content, place, fields)
     if missing := set(fields) - set(content):
         raise workdir_lib.damaged(place, f"it lacks {', '.join(sorted(missing))}")
-    return content
-
-
-def _fitting(content: Any, place: epath.Path | str, kind: Any) -> Any:
-    """`content`, where it is of its kind; raises WorkdirError."""
-    if problem := schema.misfit(content, kind):
-        raise workdir_lib.damaged(place, problem)
     return content

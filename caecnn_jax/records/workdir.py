@@ -19,6 +19,7 @@ from etils.epath import backend
 
 from caecnn_jax import config as config_lib
 from caecnn_jax import errors, saved_config
+from caecnn_jax.results import schema
 
 BUCKETS = {"gs": ("gcsfs", "'.[tpu]'"), "s3": ("s3fs", "s3fs")}  # the package and what brings it
 
@@ -169,6 +170,13 @@ def damaged(place: epath.Path | str, reason: str) -> WorkdirError:
         f"{place} is damaged, for {reason}: restore it, or give the training command again, which "
         "writes it anew"
     )
+
+
+def fitting(content: Any, place: epath.Path | str, kind: Any, within: str = "") -> Any:
+    """JSON's `content` where it is of its kind, as `schema.misfit` has it; else WorkdirError."""
+    if problem := schema.misfit(content, kind, within):
+        raise damaged(place, problem)
+    return content
 
 
 def check_is_run(workdir: epath.Path) -> None:

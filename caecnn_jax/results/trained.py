@@ -75,7 +75,7 @@ class Trained:
     def _unknown(self, run: str) -> TrainedError:
         """The error of a run that the folder does not have."""
         names = (*sampling.fold_names(self.config), run_names.TEST)
-        there = [name.removeprefix("fold_") for name in names if (self.folder / name).exists()]
+        there = [str(run_names.number_of(n) or n) for n in names if (self.folder / n).exists()]
         remedy = f"--fold may be {', '.join(there)}" if there else "train one first"
         return TrainedError(f"{self.folder} holds no run {run!r}: {remedy}")
 

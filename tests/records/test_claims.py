@@ -200,7 +200,7 @@ def test_what_was_trained_without_its_config_is_not_taken_for_ones_own(folder):
 
 @pytest.mark.parametrize("name", ["metrics.json", "run.json", "dataset.json"])
 @pytest.mark.parametrize("content", [None, "", "{", "null", "[]"])
-def test_a_run_without_all_its_files_is_not_finished(folder, name, content, caplog):
+def test_a_run_without_all_its_files_is_not_finished(folder, name, content):
     finish(folder)
     if content is None:
         (folder / name).unlink()
