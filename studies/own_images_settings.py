@@ -1,0 +1,29 @@
+r"""What single settings of configs/own_images.py are worth, to few images and to many.
+
+Run:     python main.py --mode study --config studies/own_images_settings.py --workdir runs/own-few
+Others:  --config studies/own_images_settings.py:DATASET, what config.dataset takes; one seed
+Cost:    --dry_run tells.
+
+Held-out training images judge, a tenth of them, others under each seed; a variant changes of the
+config what its name says. CIFAR-10 is cut to 500 images a class, as few as one's own often are.
+"""
+
+from configs import own_images
+
+SETTINGS = {
+    "own_images": {},
+    "shifts_of_3": {"aug.max_shift": 3},
+    "shifts_of_3.smoothed_labels": {"aug.max_shift": 3, "cnn.loss.label_smoothing": 0.1},
+}
+
+
+def get_study(arg=None):
+    """Returns the study; `arg` may be another data set than CIFAR-10."""
+    base = own_images.get_config()
+    base.dataset = arg or "cifar10"
+    if base.dataset == "cifar10":
+        base.train_data_regulation = {"all": 500}
+    base.num_folds, base.run_folds, base.do_test = 10, 1, False
+    base.save_img_per_epoch = 0
+    seeds = (0,) if arg else (0, 1, 2)
+    return {"base": base, "variants": SETTINGS, "seeds": seeds, "baseline": "own_images"}
