@@ -20,7 +20,7 @@ from caecnn_jax.data import augment, cifar, dataset, sampling
 from caecnn_jax.records import workdir
 from caecnn_jax.results import schema
 
-DESCRIPTION = "dataset.json"
+DESCRIPTION, RUN = "dataset.json", "run.json"
 PACKAGES = {
     "jax": "jax",
     "jaxlib": "jaxlib",
@@ -65,6 +65,11 @@ def write_description(folder: epath.Path, description: dataset.Description) -> N
     workdir.write_json(folder / DESCRIPTION, description._asdict())
 
 
+def write(folder: epath.Path, about: schema.About) -> None:
+    """Writes run.json."""
+    workdir.write_json(folder / RUN, about)
+
+
 def read_description(folder: epath.Path) -> dataset.Description:
     """What dataset.json holds; raises WorkdirError when it is missing or damaged.
 
@@ -103,7 +108,7 @@ def check_same(folder: epath.Path, data: dataset.Dataset) -> None:
 def started(folder: epath.Path) -> str | None:
     """When the run in the folder was started, from run.json; None where that does not tell."""
     try:
-        return workdir.read_json(folder / "run.json")["started"]
+        return workdir.read_json(folder / RUN)["started"]
     except (workdir.WorkdirError, KeyError, TypeError):
         return None
 
@@ -144,7 +149,7 @@ def train_counts(folder: epath.Path, run: str, *, visited: bool = False) -> list
 
     Each is counted once, or, where `visited`, as often as an epoch visits it.
     """
-    path = folder / "run.json"
+    path = folder / RUN
     if not path.exists():
         return None
     info = workdir.fitting(workdir.read_json(path), path, schema.About)

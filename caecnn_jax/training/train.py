@@ -314,7 +314,7 @@ def _begin(
     if devices.is_writer():
         claims.begin(folder, config, part)
         about.write_description(folder, description)
-        workdir_lib.write_json(folder / "run.json", described)
+        about.write(folder, described)
 
 
 def _write_end(
@@ -328,7 +328,7 @@ def _write_end(
     summary = metrics.summarize(records, described["class_names"], selection_metric)
     described["seconds"] = sum(r["seconds"] for of_run in records.values() for r in of_run)
     if devices.is_writer():
-        workdir_lib.write_json(folder / "run.json", described)
+        about.write(folder, described)
         workdir_lib.write_json(folder / "metrics.json", summary)
     return summary
 

@@ -89,6 +89,15 @@ def test_runs_at_the_same_time_leave_what_each_leaves_alone(alone, tmp_path):
 
 
 @pytest.mark.slow
+def test_six_runs_on_eight_devices_leave_what_each_leaves_alone(tmp_path):
+    runs = ("mixed", FLOAT32, "--config.num_folds=5", "--config.num_epoch=2")
+    for name, num_devices in (("alone", 1), ("at_once", 8)):
+        finish(start(tmp_path / name, *runs, num_devices=num_devices))
+    assert kill_resume.differences(tmp_path / "alone", tmp_path / "at_once") == []
+    assert len({line["run"] for line in history(tmp_path / "at_once")}) == 6
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize(("before", "after"), [(4, 1), (1, 2)])
 def test_a_killed_run_goes_on_with_other_devices_to_the_same_end(alone, tmp_path, before, after):
     process = start(tmp_path, *RUNS, num_devices=before)
