@@ -14,6 +14,7 @@ SETTINGS = {
     "own_images": {},
     "shifts_of_3": {"aug.max_shift": 3},
     "shifts_of_3.smoothed_labels": {"aug.max_shift": 3, "cnn.loss.label_smoothing": 0.1},
+    "rate_0.0015": {"cnn.opt.lr": 1.5e-3, "cae.opt.lr": 1.5e-3},
 }
 
 
