@@ -12,6 +12,7 @@ import pytest
 from PIL import Image
 
 from caecnn_jax.data import cifar, cifar_archives
+from caecnn_jax.errors import DataError
 
 SIZES = (4, 4, 4, 4, 4, 10)  # images per batch; 20 for training, 10 for testing
 
@@ -91,6 +92,15 @@ def assert_arrays_equal(actual, expected):
     for a, b in zip(actual, expected, strict=True):
         assert a.dtype == np.uint8
         np.testing.assert_array_equal(a, b)
+
+
+def failing(message):
+    """What stands in for a function that cannot give the data."""
+
+    def fail(*args, **kwargs):
+        raise DataError(message)
+
+    return fail
 
 
 def files_100(images, fine, coarse, version, num_train):

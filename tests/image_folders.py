@@ -7,6 +7,8 @@ import numpy as np
 from image_cases import halves
 from PIL import Image
 
+from configs import own_images
+
 
 def picture(seed: int, size=(40, 30)) -> Image.Image:
     """A smooth picture of its own for each seed."""
@@ -55,3 +57,19 @@ def odd(folder: pathlib.Path) -> pathlib.Path:
     (folder / ".DS_Store").write_bytes(b"Bud1")
     (folder / "empty").mkdir()
     return folder
+
+
+def config_of(path, **changes):
+    """A config for the images at the path, made 16 pixels wide and high."""
+    config = own_images.get_config()
+    config.do_cv = False
+    config.dataset, config.image_size = str(path), 16
+    config.update(changes)
+    return config
+
+
+def assert_same(one, other):
+    """Two data sets hold the same."""
+    np.testing.assert_array_equal(one.images, other.images)
+    np.testing.assert_array_equal(one.labels, other.labels)
+    assert one.digest == other.digest

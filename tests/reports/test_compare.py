@@ -8,7 +8,7 @@ import pytest
 import synthetic_runs
 from scipy import stats
 
-from caecnn_jax.reports import charts, compare, entries, pages
+from caecnn_jax.reports import compare, entries, pages
 from caecnn_jax.results import metrics, statistics
 
 
@@ -51,21 +51,6 @@ def test_runs_without_a_test_part_are_compared_by_their_folds(tmp_path):
     page = compare.write(runs, tmp_path / "out")
     assert "2 runs on the same data" in synthetic_runs.text_of(page)
     assert "McNemar" not in page.read_text()
-
-
-def test_of_many_classes_the_charts_show_the_hardest():
-    f1 = {"a": {f"class {n}": n / 100 for n in range(100)}}
-    f1["_b"] = f1["a"]
-    gains = {name: {"mean": 0.1, "low": None, "high": None} for name in f1["a"]}
-    runs = {
-        name: {"cv": {"f1": of}, "difference": {"cv": {"f1": gains}}} for name, of in f1.items()
-    }
-    result = {"parts": ["cv"], "rare_classes": ["class 99"], "baseline": "a", "runs": runs}
-    drawn = charts.draw(result, {})
-    for svg in (drawn["f1"], drawn["gains"], drawn["scatter"]["_b"]):
-        named = set(re.findall(r"class \d+", svg))
-        assert named == {"class 99", *(f"class {n}" for n in range(29))}
-    assert ">_b<" in drawn["f1"].replace("> _b<", ">_b<")  # legends leave out underscores
 
 
 def test_interval_of_one_difference_is_absent():
@@ -174,15 +159,6 @@ def test_several_seeds_are_one_entry_with_their_mean_and_interval(seeds):
     words = synthetic_runs.text_of(page)
     assert "Means over 3 seeds" in words and "Bouckaert and Frank" in words
     assert "With one result" not in words
-
-
-def test_labels_keep_clear_of_points_and_of_each_other():
-    points = {"cat": (0.5, 0.1), "dog": (0.5, 0.102), "ship": (0.9, -0.1), "bird": (0.1, 0.0)}
-    offsets = charts.label_offsets(points)
-    assert offsets["ship"] == offsets["bird"] == (0, 8)
-    assert offsets["cat"] != offsets["dog"]
-    assert all(math.isfinite(value) for offset in offsets.values() for value in offset)
-    assert charts.label_offsets({"a": (1, 1), "b": (1, 1)})
 
 
 @pytest.mark.slow

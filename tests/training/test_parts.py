@@ -267,13 +267,6 @@ def test_the_plan_measures_networks_that_name_one_channel():
     assert workload.measure(config, work, classes=2)["joint"] > 0
 
 
-def test_devices_that_have_nothing_to_train_save_no_time():
-    work = workload.Work({"fold_1": 60, "test": 90}, {}, 0, 1)
-    row = workload.Row("plain", 0, 1, work, 300.0)
-    for at_once, minutes in ((1, "0:05:00"), (2, "0:03:00"), (8, "0:03:00")):
-        assert f"take about {minutes} with" in workload.table([row], at_once)
-
-
 def test_finished_seeds_of_other_images_are_refused(tmp_path, tiny_data):
     train_all(tmp_path, tiny_data, variants={"plain": {}}, seeds=(0,))
     others = dataclasses.replace(tiny_data, digest="other")
