@@ -67,10 +67,10 @@ def check_classes(found: Listing) -> None:
     if not 2 <= count <= MAX_CLASSES:
         names = f" ({found.class_names[0]})" if count == 1 else ""
         noun = "class" if count == 1 else "classes"
-        remedy = ": name the folder or file that holds all of them" if count < 2 else ""
+        remedy = "name the folder or file that holds all of them" if count < 2 else "join some"
         raise DataError(
-            f"{found.name}: has {count} {noun}{names}, and 2 to {MAX_CLASSES:,} can be told "
-            f"apart{remedy}"
+            f"{found.name}: has {count:,} {noun}{names}, and 2 to {MAX_CLASSES:,} can be told "
+            f"apart: {remedy}"
         )
     for name, images in zip(found.class_names, found.train_counts, strict=True):
         if not images:

@@ -3,6 +3,7 @@
 import collections
 import hashlib
 import json
+import lzma
 import os
 import zipfile
 import zlib
@@ -36,6 +37,7 @@ NPZ_DAMAGE = (
     MemoryError,  # a header that claims more
     RuntimeError,  # encrypted, or packed in an unknown way
     zlib.error,
+    lzma.LZMAError,
     zipfile.BadZipFile,
 )
 

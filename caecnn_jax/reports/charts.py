@@ -3,7 +3,7 @@
 They take the numbers of `compare.comparison`; a run's colour and marker are the same in all.
 """
 
-import collections
+import itertools
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -117,11 +117,12 @@ def short_names(names: Iterable[str]) -> dict[str, str]:
 
     Whole names of 60 letters would leave no room for the chart.
     """
-    found, seen = {}, collections.Counter[str]()
+    found: dict[str, str] = {}
     for name in names:
         short = figures.short(name, MOST_LETTERS)
-        seen[short] += 1
-        found[name] = f"{short} ({seen[short]})" if seen[short] > 1 else short
+        numbered = (f"{short} ({number})" for number in itertools.count(2))
+        taken = {*found.values()}
+        found[name] = next(one for one in itertools.chain([short], numbered) if one not in taken)
     return found
 
 

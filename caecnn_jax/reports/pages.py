@@ -62,7 +62,8 @@ def number(value: float | None, digits: int = 4) -> str:
 
 def signed(value: float, digits: int = 4) -> str:
     """A difference, with its sign, zero included."""
-    return f"{value:+.{digits}f}".replace("-", "\N{MINUS SIGN}")
+    rounded = round(value, digits) + 0.0  # no -0
+    return f"{rounded:+.{digits}f}".replace("-", "\N{MINUS SIGN}")
 
 
 def p_value(p: float | None) -> str:

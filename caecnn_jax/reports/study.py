@@ -141,7 +141,7 @@ def _cells(
     cells += ["–" if mean is None else f"{mean['mean']:.4f}" for mean in means]  # noqa: RUF001
     if published is not None:
         cells.append(pages.number(published.get(variant)))
-    return [*cells, as_time(one["seconds"])]
+    return [*cells, as_time(one["seconds"]) if one["seconds"] else pages.number(None)]
 
 
 def _interval(one: Mapping[str, Any] | None, signed: bool = False) -> str:
@@ -174,10 +174,12 @@ def draw_all(result: Mapping[str, Any], part: str) -> dict[str, str | None]:
         if one.get(part, {}).get("accuracy_curve")
     }
     seconds = {variant: result["variants"][variant]["seconds"] for variant in means}
+    timed = {variant: one for variant, one in means.items() if seconds[variant]}
     drawn = {
         "means": (draw_dots(means, label, marked=baselines), f"{label} by variant"),
-        "time": (draw_time(means, seconds, label), f"{label} against training time"),
     }
+    if timed:
+        drawn["time"] = draw_time(timed, seconds, label), f"{label} against training time"
     if gains:
         title = f"difference of {label}"
         drawn["gains"] = draw_dots(gains, title, zero=True), title

@@ -3,6 +3,7 @@
 Runs of earlier versions lack what came after them; who reads theirs takes it with `get`.
 """
 
+import sys
 import types
 import typing
 from collections.abc import Mapping
@@ -127,6 +128,12 @@ class About(TypedDict, total=False):
 
 # --- What JSON holds ------------------------------------------------------------------------------
 
+
+def _is_finite(value: Any) -> bool:
+    """Whether it is no number that JSON cannot hold, or that no float can."""
+    return not isinstance(value, int | float) or abs(value) <= sys.float_info.max  # false for nan
+
+
 _IN_WORDS = {str: "text", int: "a whole number", float: "a number"}
 
 
@@ -156,12 +163,12 @@ def misfit(value: Any, kind: Any, place: str = "") -> str | None:
     elif origin in (list, tuple):
         if not isinstance(value, list | tuple):
             return f"{place or 'it'} is not a list"
-        if {*map(type, value)} <= {args[0]}:  # soon told, as a matrix of many classes must be
-            return None
+        if {*map(type, value)} <= {args[0]} and all(map(_is_finite, value)):
+            return None  # soon told, as a matrix of many classes must be
         parts = [(number, item, args[0]) for number, item in enumerate(value, 1)]
     else:
         fits = isinstance(value, int | float if kind is float else kind)
-        fits = fits and not isinstance(value, bool)
+        fits = fits and not isinstance(value, bool) and _is_finite(value)
         return None if fits else f"{place or 'it'} is not {_IN_WORDS[kind]}"
     found = (misfit(item, of, f"{place}.{name}".lstrip(".")) for name, item, of in parts)
     return next(filter(None, found), None)

@@ -4,7 +4,6 @@ A figure's values are one a fold and seed ("cv"), or one a seed ("test"); a diff
 variant's value minus its baseline's under the same seed, on the same validation images.
 """
 
-import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -177,11 +176,12 @@ def _of_variant(variant: str, finished: Finished, parts: Sequence[str]) -> dict[
     of_variant = [run for (name, _), run in finished.items() if name == variant]
     if not of_variant:
         return {"finished": False}
+    seconds = [known for run in of_variant if (known := run.info.get("seconds"))]
     found: dict[str, Any] = {
         "finished": True,
         "parameters": num_parameters(of_variant[0]),
         "rare_classes": of_variant[0].rare,
-        "seconds": float(np.mean([run.info.get("seconds") or math.nan for run in of_variant])),
+        "seconds": float(np.mean(seconds)) if seconds else None,
     }
     for part in parts:
         values = {name: _values(variant, finished, part, _figure(name)) for name in FIGURES}

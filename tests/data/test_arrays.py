@@ -115,6 +115,19 @@ def test_a_header_that_claims_more_than_there_is_is_refused_before_it_is_loaded(
         arrays.open_npz(tmp_path / "a.npz")
 
 
+@pytest.mark.parametrize("packing", [zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+def test_an_npz_that_is_damaged_however_packed_is_one_sentence(tmp_path, packing):
+    path, content = tmp_path / "a.npz", io.BytesIO()
+    np.lib.format.write_array(content, images(50))
+    with zipfile.ZipFile(path, "w", packing) as archive:
+        for name in GOOD:
+            archive.writestr(f"{name}.npy", content.getvalue())
+    whole = path.read_bytes()
+    path.write_bytes(whole[:60] + bytes(200) + whole[260:])
+    with pytest.raises(DataError, match="cannot be read as arrays without pickles"):
+        arrays.open_npz(path)
+
+
 def idx(array):
     shape = array.shape
     return struct.pack(f">HBB{len(shape)}I", 0, 8, len(shape), *shape) + array.tobytes()

@@ -46,7 +46,7 @@ def test_the_mark_of_what_cannot_be_looked_at_is_zero(tmp_path, path):
     [
         (0, "pets: has 0 classes, and 2 to 1,000 can be told apart: name the folder or file that"),
         (1, r"pets: has 1 class \(class 0\), and 2 to 1,000 can be told apart: name the folder"),
-        (1001, "pets: has 1001 classes, and 2 to 1,000 can be told apart"),
+        (1001, "pets: has 1,001 classes, and 2 to 1,000 can be told apart: join some"),
     ],
 )
 def test_too_few_or_too_many_classes_are_an_error(count, message):

@@ -88,6 +88,7 @@ def test_a_scatter_has_a_point_a_class_and_names_those_that_are_asked_for():
 def test_names_that_are_shortened_alike_are_numbered():
     same = charts.short_names([f"{'a' * 20}{middle}{'b' * 20}" for middle in "xyz"])
     assert [name[-3:] for name in same.values()] == ["bbb", "(2)", "(3)"]
+    assert charts.short_names(["a", "a (2)", "a "]) == {"a": "a", "a (2)": "a (2)", "a ": "a (3)"}
 
 
 def test_labels_keep_clear_of_points_and_of_each_other():

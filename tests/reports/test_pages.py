@@ -33,6 +33,7 @@ def test_a_difference_has_its_sign():
     assert [pages.signed(value) for value in (0.25, 0.0)] == ["+0.2500", "+0.0000"]
     assert pages.signed(-0.25) == f"{MINUS}0.2500"  # as wide as a plus, unlike a hyphen
     assert pages.signed(-0.0125, 2) == f"{MINUS}0.01"
+    assert pages.signed(-1e-9) == "+0.0000"
 
 
 @pytest.mark.parametrize(

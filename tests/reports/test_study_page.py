@@ -52,6 +52,17 @@ def test_every_number_is_in_the_json(folder):
     assert len(values) == 6 and found["published"] == PUBLISHED
 
 
+def test_a_run_that_does_not_know_its_time_leaves_it_out(tmp_path):
+    made = make_study(seeds=(0,))
+    for run in made.runs[:2]:
+        write(tmp_path, run, {"test": 10})
+    path = tmp_path / made.runs[0].name / "run.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"seconds": None}))
+    study.write(made, epath.Path(tmp_path))
+    times = [line.split(" | ")[-1] for line in (tmp_path / "study.md").read_text().splitlines()]
+    assert [time for time in times if ":" in time or "–" in time][-2:] == ["– |", "0:01:00 |"]  # noqa: RUF001
+
+
 def test_a_study_that_has_not_begun_has_a_page_that_says_so(tmp_path):
     page = study.write(make_study(), epath.Path(tmp_path))
     assert "9 trainings are not finished" in synthetic_runs.text_of(page)

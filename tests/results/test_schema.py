@@ -1,5 +1,6 @@
 """Tests of caecnn_jax.results.schema; test_report and test_about have it as files are read."""
 
+import math
 from typing import Any, NotRequired, TypedDict
 
 import pytest
@@ -78,6 +79,11 @@ def test_a_misfit_is_told_with_its_place(changes, problem):
         ([1, True], list[int], "2 is not a whole number"),
         ([1, 2.5, True], list[float], "3 is not a number"),
         ([[1], [2, "x"]], list[list[int]], "2.2 is not a whole number"),
+        (math.nan, float, "it is not a number"),  # Python reads the word, which is no JSON
+        (-math.inf, float, "it is not a number"),
+        (10**400, int, "it is not a whole number"),
+        ([[1, 2], [3, 10**400]], list[list[int]], "2.2 is not a whole number"),
+        ([0.5, math.nan], list[float], "2 is not a number"),
         ((0.5, 1), tuple[float, ...], None),  # as Python's own tuples, or JSON's lists
         ([0.5, "1"], tuple[float, ...], "2 is not a number"),
         ({"mean": [0.5], "other": 7}, {"mean": list[float]}, None),
