@@ -10,11 +10,16 @@ config what its name says. CIFAR-10 is cut to 500 images a class, as few as one'
 
 from configs import own_images
 
+LONG_TAIL = {"imbalance.type": "exp", "imbalance.factor": 100.0}
+SMOOTHED = {"cnn.loss.label_smoothing": 0.1}
 SETTINGS = {
     "own_images": {},
     "shifts_of_3": {"aug.max_shift": 3},
-    "shifts_of_3.smoothed_labels": {"aug.max_shift": 3, "cnn.loss.label_smoothing": 0.1},
+    "shifts_of_3.smoothed_labels": {"aug.max_shift": 3, **SMOOTHED},
     "rate_0.0015": {"cnn.opt.lr": 1.5e-3, "cae.opt.lr": 1.5e-3},
+    "smoothed_labels": SMOOTHED,
+    "long_tail": LONG_TAIL,
+    "long_tail.smoothed_labels": {**LONG_TAIL, **SMOOTHED},
 }
 
 
@@ -26,5 +31,11 @@ def get_study(arg=None):
         base.train_data_regulation = {"all": 500}
     base.num_folds, base.run_folds, base.do_test = 10, 1, False
     base.save_img_per_epoch = 0
-    seeds = (0,) if arg else (0, 1, 2)
-    return {"base": base, "variants": SETTINGS, "seeds": seeds, "baseline": "own_images"}
+    return {
+        "base": base,
+        "variants": SETTINGS,
+        "seeds": (0,) if arg else (0, 1, 2),
+        "baseline": {
+            name: "long_tail" if name.startswith("long_tail") else "own_images" for name in SETTINGS
+        },
+    }
