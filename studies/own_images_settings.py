@@ -26,16 +26,17 @@ SETTINGS = {
 def get_study(arg=None):
     """Returns the study; `arg` may be another data set than CIFAR-10."""
     base = own_images.get_config()
-    base.dataset = arg or "cifar10"
-    if base.dataset == "cifar10":
+    base.dataset, variants = arg or "cifar10", dict(SETTINGS)
+    if base.dataset == "cifar10":  # as few leave nothing of a long tail
         base.train_data_regulation = {"all": 500}
+        variants = {name: of for name, of in SETTINGS.items() if of.keys().isdisjoint(LONG_TAIL)}
     base.num_folds, base.run_folds, base.do_test = 10, 1, False
     base.save_img_per_epoch = 0
     return {
         "base": base,
-        "variants": SETTINGS,
+        "variants": variants,
         "seeds": (0,) if arg else (0, 1, 2),
         "baseline": {
-            name: "long_tail" if name.startswith("long_tail") else "own_images" for name in SETTINGS
+            name: "long_tail" if name.startswith("long_tail") else "own_images" for name in variants
         },
     }
