@@ -1,11 +1,11 @@
 r"""What single settings of configs/own_images.py are worth, to few images and to many.
 
 Run:     python main.py --mode study --config studies/own_images_settings.py --workdir runs/own-few
-Others:  --config studies/own_images_settings.py:DATASET, what config.dataset takes; one seed
+Others:  --config studies/own_images_settings.py:DATASET, what config.dataset takes
 Cost:    --dry_run tells.
 
-Held-out training images judge, a tenth of them, others under each seed; a variant changes of the
-config what its name says. CIFAR-10 is cut to 500 images a class, as few as one's own often are.
+Held-out training images judge, a tenth of them; a variant changes of the config what its name says.
+CIFAR-10 is cut to 500 images a class, as few as one's own often are.
 """
 
 from configs import own_images
@@ -35,7 +35,7 @@ def get_study(arg=None):
     return {
         "base": base,
         "variants": variants,
-        "seeds": (0,) if arg else (0, 1, 2),
+        "seeds": (0,),
         "baseline": {
             name: "long_tail" if name.startswith("long_tail") else "own_images" for name in variants
         },
