@@ -59,7 +59,7 @@ USED = {  # the flags of each mode, beside --workdir and --log_level
     "predict": ("fold", "checkpoint", "images", "output", "save_reconstructions", *LOGITS),
     "export": ("fold", "checkpoint", "output", *LOGITS),
     "report": ("runs", "output"),
-    "study": ("config", "index", "count", "launcher", "dry_run"),
+    "study": ("config", *command_line.MOVED, "index", "count", "launcher", "dry_run"),
 }
 
 

@@ -197,8 +197,9 @@ def study(
     # The whole study, so that no part begins, or shows runs of another config, where one is wrong.
     if training.unfinished(study.runs, folder):
         training.check_data(study.runs)
+    training.check_images(study.runs, folder)
     if launcher and not dry_run:
-        failed = launch.submit(study, folder, num_parts=count or len(study.runs))
+        failed = launch.submit(study, folder, num_parts=count)
     else:
         part = None
         if not launcher:  # else a dry run, of all parts
@@ -209,7 +210,7 @@ def study(
         if dry_run:
             print(training.plan(study, runs, folder))
             return 0
-        failed = training.train_all(runs, folder)
+        failed = training.train_all(runs, folder, beside=study.runs)
     page = report.write(study, folder)
     table = page.with_suffix(".md").read_text(encoding="utf-8")
     print(f"\n{table}\nstudy: {page}")

@@ -104,6 +104,7 @@ Finished = Mapping[tuple[str, int], runs.Run]  # by variant and seed
 
 
 def _read(study: study_lib.Study, workdir: epath.Path) -> tuple[Finished, list[str]]:
+    parts.check_images(study.runs, workdir)
     finished, unfinished = {}, []
     for run in study.runs:
         if parts.is_finished(run, workdir):
@@ -133,11 +134,13 @@ def _values(variant: str, finished: Finished, part: str, of: Callable) -> Values
     return {key: value for key, value in found.items() if value is not None}
 
 
-def _figure(name: str) -> Callable:
+def _figure(name: str, rare: Sequence[str] | None = None) -> Callable:
+    """What takes a figure; `rare` are the classes of "rare_recall", None: each run's own."""
+
     def of(run: runs.Run, result: Mapping[str, Any]) -> float | None:
         if name != "rare_recall":
             return result.get(name)
-        recalls = [_recall(class_name)(run, result) for class_name in run.rare]
+        recalls = [_recall(name)(run, result) for name in (run.rare if rare is None else rare)]
         known = [recall for recall in recalls if recall is not None]
         return float(np.mean(known)) if known else None
 
@@ -162,13 +165,18 @@ def _share(run: runs.Run, part: str) -> float:
 
 
 def _over(values: Values, share: float) -> dict[str, Any]:
-    """The mean with its interval, which one value alone has not, and the values."""
+    """The mean with its interval, which values that do not vary have not, and the values."""
     numbers = list(values.values())
     low = high = None
-    if len(numbers) > 1:
+    if _vary(numbers):
         _, low, high = statistics.fold_interval(numbers, share, CONFIDENCE)
     by_name = {f"seed_{seed}/{run}": value for (seed, run), value in values.items()}
     return {"mean": float(np.mean(numbers)), "low": low, "high": high, "values": by_name}
+
+
+def _vary(numbers: Sequence[float]) -> bool:
+    """Whether they tell of a spread: two that are equal by chance would leave none."""
+    return float(np.ptp(numbers)) > 1e-12  # more than rounding makes
 
 
 def _of_variant(variant: str, finished: Finished, parts: Sequence[str]) -> dict[str, Any]:
@@ -234,7 +242,7 @@ def _add_differences(study, finished: Finished, variants: dict, part: str) -> No
         baseline = study.baselines[variant]
         if variant == baseline or not found["finished"] or not variants[baseline]["finished"]:
             continue
-        figures = {name: _figure(name) for name in FIGURES}
+        figures = {name: _figure(name, found["rare_classes"]) for name in FIGURES}
         recalls = {name: _recall(name) for name in found["rare_classes"]}
         of_part: dict[str, Any] = {"recall": {}}
         for name, of in (figures | recalls).items():
@@ -264,7 +272,8 @@ def _difference(variant, baseline, finished: Finished, part: str, of) -> dict[st
         return None
     pairs = dict(sorted(pairs.items()))
     share = _share(finished[baseline, next(iter(pairs)).seed], part)
-    p = statistics.fold_p_value(list(pairs.values()), share) if len(pairs) > 1 else None
+    numbers = list(pairs.values())
+    p = statistics.fold_p_value(numbers, share) if _vary(numbers) else None
     return _over(pairs, share) | {"p": p, "p_holm": None}
 
 

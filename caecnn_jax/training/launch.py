@@ -27,8 +27,14 @@ SECONDS_BETWEEN_LOOKS = 5.0
 class Job:
     """What a job does: trains some runs of a study. It is pickled, and again when requeued."""
 
-    def __init__(self, runs: Sequence[study_lib.Run], workdir: str):
-        self._runs, self._workdir = runs, workdir
+    def __init__(
+        self,
+        runs: Sequence[study_lib.Run],
+        workdir: str,
+        beside: Sequence[study_lib.Run] = (),
+    ):
+        """`beside` are the study's other runs, which are finished or other jobs'."""
+        self._runs, self._workdir, self._beside = runs, workdir, beside
 
     def __call__(self) -> dict[str, str]:
         """Trains; returns what failed."""
@@ -37,7 +43,8 @@ class Job:
         config = self._runs[0].config
         devices.start(config.dtype, config.matmul_precision)
         try:
-            return parts.train_all(self._runs, workdir_lib.resolve(self._workdir))
+            folder = workdir_lib.resolve(self._workdir)
+            return parts.train_all(self._runs, folder, beside=self._beside)
         except errors.Interrupted as stop:
             # All is saved. Any other signal is somebody's wish that the job ends.
             if stop.signum == signal.SIGUSR2 and callable(requeue):
@@ -51,22 +58,26 @@ class Job:
         return submitit.helpers.DelayedSubmission(self)
 
 
-def submit(study: study_lib.Study, workdir: epath.Path, *, num_parts: int) -> dict[str, str]:
+def submit(
+    study: study_lib.Study, workdir: epath.Path, *, num_parts: int | None = None
+) -> dict[str, str]:
     """Submits what is not finished in parts, and waits for them; returns what failed, and why.
 
-    Raises UserError where submitit is missing or takes no such parameters.
+    `num_parts` None: a part a run on SLURM; one elsewhere, where all would train at once. Raises
+    UserError where submitit is missing or takes no such parameters.
     """
     to_do = parts.unfinished(study.runs, workdir)
-    num_parts = min(num_parts, len(to_do))
-    by_job = [part_lib.Part(index, num_parts).of(to_do) for index in range(num_parts)]
-    if not by_job:
+    if not to_do:
         return {}
     executor = _executor(study, workdir)
+    is_slurm = executor.cluster == "slurm"
+    num_parts = min(num_parts or (len(to_do) if is_slurm else 1), len(to_do))
+    by_job = [part_lib.Part(index, num_parts).of(to_do) for index in range(num_parts)]
     with executor.batch():
-        jobs = [executor.submit(Job(runs, str(workdir))) for runs in by_job]
+        jobs = [executor.submit(Job(runs, str(workdir), study.runs)) for runs in by_job]
     names = ", ".join(job.job_id for job in jobs)
-    stays = executor.cluster == "slurm"  # processes here end with the terminal's Ctrl-C
-    goes_on = "; they go on where this command is stopped" if stays else ""
+    # Processes here end with the terminal's Ctrl-C.
+    goes_on = "; they go on where this command is stopped" if is_slurm else ""
     logging.info("Submitted as %s%s.", names, goes_on)
     _wait(jobs, study.runs, workdir)
     failed: dict[str, str] = {}
@@ -75,9 +86,10 @@ def submit(study: study_lib.Study, workdir: epath.Path, *, num_parts: int) -> di
             failed |= job.result()
         else:
             reason = str(error).strip().splitlines()[-1]
-            left = parts.unfinished(runs, workdir)
-            failed |= {run.name: f"job {job.job_id}: {reason}" for run in left}
-    return failed
+            failed |= {run.name: f"job {job.job_id}: {reason}" for run in runs}
+    left = {run.name for run in parts.unfinished(study.runs, workdir)}
+    # What another command's job has finished meanwhile has not failed.
+    return {name: reason for name, reason in failed.items() if name in left}
 
 
 def _executor(study: study_lib.Study, workdir: epath.Path):

@@ -57,25 +57,48 @@ def unfinished(runs: Sequence[study_lib.Run], workdir: epath.Path) -> list[study
     return [run for run in runs if not is_finished(run, workdir)]
 
 
+def check_images(runs: Sequence[study_lib.Run], workdir: epath.Path) -> None:
+    """Raises WorkdirError where finished seeds of a variant were trained on other images."""
+    known: dict[str, tuple[str, str]] = {}
+    for run in runs:
+        if is_finished(run, workdir):
+            digest = about.read_description(workdir / run.name).digest
+            first, of_first = known.setdefault(run.variant, (run.name, digest))
+            if digest != of_first:
+                raise workdir_lib.WorkdirError(
+                    f"{workdir / run.name} was trained on other images than {first} (digests "
+                    f"{digest[:12]} and {of_first[:12]}): take away the folder of what was trained "
+                    "on the wrong ones, and give the command again"
+                )
+
+
 def train_all(
-    runs: Sequence[study_lib.Run], workdir: epath.Path, load: Load = dataset.load
+    runs: Sequence[study_lib.Run],
+    workdir: epath.Path,
+    load: Load = dataset.load,
+    *,
+    beside: Sequence[study_lib.Run] = (),
 ) -> dict[str, str]:
     """Trains those of the runs that are not finished; returns what failed, {run's name: why}.
 
-    Raises WorkdirError where a folder holds another run, and DataError or ConfigError where a run
-    does not fit its data, before anything trains; or, once all that train are saved, Interrupted.
+    `beside` are the study's other runs, which the page compares with these. Raises WorkdirError
+    where a folder holds another run, and DataError or ConfigError where a run does not fit its
+    data, before anything trains; or, once all that train are saved, Interrupted.
     """
     to_do = unfinished(runs, workdir)
     if not to_do:
+        logging.info(
+            "All is finished, and no image was read: if they are others by now, train on them in "
+            "another --workdir."
+        )
         return {}
     loaded: dict[tuple, dataset.Dataset] = {}
     for run in to_do:
         key = data_key(run)
         loaded[key] = data = loaded.get(key) or load(run.config)
         _check(run, data.class_names, *dataset.counts(data))
-    to_train = {run.name for run in to_do}
-    for run in runs:  # the page compares what is finished with what will be
-        if run.name not in to_train and data_key(run) in loaded:
+    for run in (*runs, *beside):  # the page compares what is finished with what will be
+        if data_key(run) in loaded and is_finished(run, workdir):
             about.check_same(workdir / run.name, loaded[data_key(run)])
     work = {run.name: workload.of(run.config, loaded[data_key(run)]) for run in to_do}
     before = {name: _visited(workdir / name, of_run) for name, of_run in work.items()}
@@ -238,6 +261,8 @@ def plan(study: study_lib.Study, runs: Sequence[study_lib.Run], workdir: epath.P
     The speed is that of the variant's finished epochs, or measured here by a few steps of networks
     like its own. Raises WorkdirError, DataError or ConfigError as training would.
     """
+    if not unfinished(runs, workdir):
+        return f"{len(runs)} trainings, all of them done"
     by_variant: dict[str, list[study_lib.Run]] = {}
     for run in runs:
         by_variant.setdefault(run.variant, []).append(run)

@@ -9,6 +9,7 @@ from scipy import stats
 from study_folders import RIGHT, make_study, write, write_all
 from synthetic_runs import counted_run
 
+from caecnn_jax.records import workdir
 from caecnn_jax.results import variants
 
 
@@ -69,6 +70,43 @@ def test_results_on_other_images_are_not_paired(tmp_path):
     difference = found["difference"]["test"]["accuracy"]
     assert difference["values"] == {"seed_0/test": 0.0}
     assert (difference["low"], difference["p"], difference["p_holm"]) == (None, None, None)
+
+
+def test_seeds_that_were_trained_on_different_images_are_no_study(tmp_path):
+    made = make_study(seeds=(0, 1))
+    for run in made.runs:
+        write(tmp_path, run, {"test": 10})
+    path = tmp_path / "plain" / "seed_1" / "dataset.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"digest": "e"}))
+    with pytest.raises(workdir.WorkdirError, match=r"seed_1 was trained on other images than pl"):
+        variants.summary(made, epath.Path(tmp_path))
+
+
+def test_equal_differences_tell_nothing_of_their_spread(tmp_path):
+    made = make_study(seeds=(0, 1))
+    for run in made.runs:
+        write(tmp_path, run, {"test": 10 + run.seed + (run.variant == "other")})
+    found = variants.summary(made, epath.Path(tmp_path))["variants"]["other"]
+    difference = found["difference"]["test"]["accuracy"]
+    assert difference["mean"] == pytest.approx(1 / 20)
+    assert [difference[name] for name in ("low", "high", "p", "p_holm")] == [None] * 4
+    assert found["test"]["accuracy"]["low"] is not None
+
+
+def test_the_rare_classes_of_a_difference_are_the_variants(tmp_path):
+    """Each with rare classes of its own, and all classes recalled as often as each other."""
+    fields = {"bird": ("plain", 12), "cat": ("other", 12)}
+    changes = {name: {"train_data_regulation": {rare: n}} for rare, (name, n) in fields.items()}
+    made = make_study(seeds=(0,), variants=changes)
+    for run in made.runs:
+        write(tmp_path, run, {"test": 10})
+    path = tmp_path / "plain" / "seed_0" / "metrics.json"
+    saved = json.loads(path.read_text())
+    saved["test"]["per_class"]["bird"]["recall"] = 0.1
+    path.write_text(json.dumps(saved))
+    found = variants.summary(made, epath.Path(tmp_path))["variants"]
+    assert found["plain"]["test"]["rare_recall"]["mean"] == 0.1
+    assert found["other"]["difference"]["test"]["rare_recall"]["mean"] == 0
 
 
 def test_the_same_data_at_another_place_are_paired_and_others_are_not(tmp_path):

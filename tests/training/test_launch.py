@@ -52,6 +52,38 @@ def test_jobs_train_what_is_left_and_name_what_failed(make_study, tmp_path):
     assert len(list((folder / "jobs").glob("*_submitted.pkl"))) == 3
 
 
+class Ended:
+    """A job that has ended with an error."""
+
+    job_id = "1"
+
+    def done(self):
+        return True
+
+    def exception(self):
+        return RuntimeError("another process trains in it")
+
+
+@pytest.mark.parametrize(("cluster", "jobs"), [("slurm", 2), ("local", 1)])
+def test_what_another_command_finished_meanwhile_has_not_failed(
+    make_study, tmp_path, monkeypatch, cluster, jobs
+):
+    made = make_study({"plain": {}, "other": {"batch_size": 16}})
+    submitted = []
+
+    def submit(job):
+        submitted.append(job)
+        return Ended()
+
+    executor = types.SimpleNamespace(cluster=cluster, batch=contextlib.nullcontext, submit=submit)
+    monkeypatch.setattr(launch, "_executor", lambda *_: executor)
+    left = [made.runs, made.runs[1:]]  # before, and while all have ended
+    monkeypatch.setattr(parts, "unfinished", lambda *_: left.pop(0) if left[1:] else left[0])
+    failed = launch.submit(made, workdir.resolve(tmp_path / "study"))
+    assert failed == {"other/seed_0": "job 1: another process trains in it"}
+    assert len(submitted) == jobs
+
+
 @pytest.mark.slow
 def test_a_preempted_job_saves_goes_back_into_the_queue_and_goes_on(make_study, tmp_path):
     made = make_study({"plain": {}}, num_epoch=60)

@@ -230,8 +230,9 @@ def test_the_plan_counts_what_is_left_and_times_it(tmp_path, tiny_data, monkeypa
     # 7 classes of 10 and 3 of 6 images in a fold: 88, and 6 more.
     assert rows == {"plain": ["1", "1", "2", "88"], "expanded": ["0", "2", "2", "94"]}
     assert "4 trainings, 1 done; the other 3 take about 0:" in lines[-1]
-    nothing = parts.plan(made, (), folder).splitlines()  # of a part with no run
-    assert len(nothing) == 2 and "0 trainings" in nothing[-1]
+    monkeypatch.setattr(parts.dataset, "open_source", lambda config: pytest.fail("not needed"))
+    assert parts.plan(made, made.runs[:1], folder) == "1 trainings, all of them done"
+    assert parts.plan(made, (), folder) == "0 trainings, all of them done"  # of an empty part
 
 
 def test_the_plan_measures_each_phase_that_a_variant_has(tmp_path, tiny_data, monkeypatch):
@@ -272,6 +273,15 @@ def test_finished_seeds_of_other_images_are_refused(tmp_path, tiny_data):
     others = dataclasses.replace(tiny_data, digest="other")
     with pytest.raises(workdir.WorkdirError, match=r"seed_0 holds a run on other images"):
         train_all(tmp_path, others, variants={"plain": {}}, seeds=(0, 1))
+    assert not (tmp_path / "plain" / "seed_1").exists()
+
+
+def test_finished_seeds_of_other_images_are_refused_in_a_part_too(tmp_path, tiny_data):
+    train_all(tmp_path, tiny_data, variants={"plain": {}}, seeds=(0,))
+    runs = make_study(variants={"plain": {}}, seeds=(0, 1)).runs
+    others = dataclasses.replace(tiny_data, digest="other")
+    with pytest.raises(workdir.WorkdirError, match=r"seed_0 holds a run on other images"):
+        parts.train_all(runs[1:], workdir.resolve(tmp_path), lambda _: others, beside=runs)
     assert not (tmp_path / "plain" / "seed_1").exists()
 
 
