@@ -7,7 +7,8 @@ A file of `studies/` has a function `get_study` that returns
      "baseline": a variant's name, or {name of a variant: name of its baseline},
      "submit": {...}, what each job asks of the cluster (optional; see `training.launch`),
      "published": {"source": whose, "cv" or "test": {variant: its figure}} (optional)}.
-A change replaces what it names: a table of classes or a group of fields as a whole.
+A change replaces what it names: a table of classes or a group of fields as a whole. The file may
+import those beside it, and "base" be one of them.
 """
 
 import builtins
@@ -16,11 +17,13 @@ import itertools
 import os
 import pathlib
 import re
+import sys
 import types
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import ml_collections
+import numpy as np
 
 from caecnn_jax import command_line, errors
 from caecnn_jax import config as config_lib
@@ -78,7 +81,8 @@ def product(*axes: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
 
     An axis is {name: changes} or {"dotted.field": values}; there each value is a variant, and each
     further field a further axis: product({"cae.loss_weight": (0.1, 1.0)}, {"cut": {...}, ...}).
-    Raises StudyError where two axes change the same field, or two combinations have one name.
+    Raises StudyError where two axes change the same field, or one a group and another a field of
+    it, or two combinations have one name.
     """
     return _joined(itertools.product(*_axes(axes)))
 
@@ -95,16 +99,22 @@ def zip(*axes: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     return _joined(builtins.zip(*lists, strict=True))
 
 
-def _axes(given: Sequence[Mapping[str, Any]]) -> Iterator[list[tuple[str, Changes]]]:
+def _axes(given: Sequence[Mapping[str, Any]]) -> Iterator[Sequence[tuple[str, Changes]]]:
     for axis in given:
+        if not isinstance(axis, Mapping) or not all(isinstance(name, str) for name in axis):
+            raise StudyError(f"{axis!r}: an axis must be a dict by names or fields")
         if all(isinstance(changes, Mapping) for changes in axis.values()):
             yield list(axis.items())
             continue
         for field, values in axis.items():
-            if not isinstance(values, list | tuple):
+            if not isinstance(values, list | tuple | range):
                 raise StudyError(f"{field}={values!r}: an axis needs a tuple of values")
             short = field.rpartition(".")[2]
-            yield [(f"{short}={value}", {field: value}) for value in values]
+            variants = [(f"{short}={value}", {field: value}) for value in map(_plain, values)]
+            for name, changes in variants:
+                if not _NAME.fullmatch(name):
+                    raise StudyError(f"{name!r} is no variant's name: write {{NAME: {changes}}}")
+            yield variants
 
 
 def _joined(combinations) -> dict[str, dict[str, Any]]:
@@ -113,8 +123,10 @@ def _joined(combinations) -> dict[str, dict[str, Any]]:
         name = "-".join(name for name, _ in combination)
         changes: dict[str, Any] = {}
         for _, part in combination:
-            if twice := changes.keys() & part.keys():
-                raise StudyError(f"variant {name!r}: two axes change {', '.join(sorted(twice))}")
+            for one, other in itertools.product(changes, part):
+                if f"{one}.".startswith(f"{other}.") or f"{other}.".startswith(f"{one}."):
+                    twice = " and ".join(sorted({one, other}))
+                    raise StudyError(f"variant {name!r}: two axes change {twice}")
             changes |= part
         if name in variants:
             raise StudyError(f"variant {name!r}: two combinations of the axes have this name")
@@ -132,7 +144,7 @@ def load(path: str, base: ml_collections.ConfigDict | None = None) -> Study:
     """
     fields = _fields(path)
     if base is not None:
-        if base.get("seed") != _base(fields["base"]).get("seed"):
+        if base.get("seed") != fields["base"].get("seed"):
             raise StudyError(f"config.seed={base.get('seed')}: the seeds are those of {path}")
         fields["base"] = base
     return expand(pathlib.Path(path.partition(":")[0]).stem, fields)
@@ -140,11 +152,11 @@ def load(path: str, base: ml_collections.ConfigDict | None = None) -> Study:
 
 def get_config(path: str) -> ml_collections.ConfigDict:
     """The base of a study's file, as --config of a study loads it: its fields may be overridden."""
-    return _base(_fields(path)["base"])
+    return _fields(path)["base"]
 
 
 def _fields(path: str) -> dict[str, Any]:
-    """What the file's get_study returns."""
+    """What the file's get_study returns, and for "base" the ConfigDict."""
     fields = _call(path, "get_study")
     if not isinstance(fields, Mapping):
         raise StudyError(f"{path}: get_study must return a dict, not {fields!r}")
@@ -153,26 +165,35 @@ def _fields(path: str) -> dict[str, Any]:
     if unknown := fields.keys() - KEYS - OPTIONAL_KEYS:
         known = ", ".join(sorted(KEYS | OPTIONAL_KEYS))
         raise StudyError(f"{path}: {', '.join(sorted(unknown))}: a study has {known}")
-    return dict(fields)
+    folder = os.path.dirname(command_line.own_file(path).partition(":")[0])
+    return {**fields, "base": _base(fields["base"], folder)}
 
 
-def _call(path: str, function: str) -> Any:
-    """What a function of a Python file returns, "FILE" or "FILE:argument"."""
-    file, colon, argument = command_line.own_file(path).partition(":")
+def _call(path: str, function: str, folder: str = "") -> Any:
+    """What a function of a Python file returns, "FILE" or "FILE:argument", if need be in `folder`.
+
+    Meanwhile the file is a module that Python knows, and may import those beside it.
+    """
+    given, colon, argument = command_line.own_file(path).partition(":")
+    file = given if os.path.isfile(given) else os.path.join(folder, given)
     if not os.path.isfile(file):
-        raise StudyError(f"{file}: there is no such file")
-    loader = importlib.machinery.SourceFileLoader(f"{pathlib.Path(file).stem}_file", file)
-    module = types.ModuleType(loader.name)
+        raise StudyError(f"{given}: there is no such file")
+    name, python_path = f"<{pathlib.Path(file).stem}>", list(sys.path)
+    sys.modules[name] = module = types.ModuleType(name)
     module.__file__ = file
-    loader.exec_module(module)
-    found: Callable | None = getattr(module, function, None)
-    if found is None:
-        raise StudyError(f"{file}: has no function {function}")
-    return found(argument) if colon else found()
+    sys.path.append(os.path.dirname(os.path.abspath(file)))  # last: the program's packages win
+    try:
+        importlib.machinery.SourceFileLoader(name, file).exec_module(module)
+        if (found := getattr(module, function, None)) is None:
+            raise StudyError(f"{file}: has no function {function}")
+        return found(argument) if colon else found()
+    finally:
+        sys.path[:] = python_path
+        sys.modules.pop(name, None)
 
 
-def _base(base: str | ml_collections.ConfigDict) -> ml_collections.ConfigDict:
-    config = _call(base, "get_config") if isinstance(base, str) else base
+def _base(base: str | ml_collections.ConfigDict, folder: str = "") -> ml_collections.ConfigDict:
+    config = _call(base, "get_config", folder) if isinstance(base, str) else base
     if not isinstance(config, ml_collections.ConfigDict):
         raise StudyError(f"base={base!r}: must be a config file or a ConfigDict")
     return config
@@ -209,6 +230,9 @@ def expand(name: str, fields: Mapping[str, Any]) -> Study:
 def changed(base: ml_collections.ConfigDict, changes: Changes) -> ml_collections.ConfigDict:
     """A copy of `base` with each dotted field replaced; validation finds unknown ones."""
     fields = base.to_dict()
+    for earlier, later in itertools.combinations(changes, 2):
+        if earlier.startswith(f"{later}."):
+            raise StudyError(f"config.{later}: would undo {earlier} before it: put it first")
     for name, value in changes.items():
         *groups, last = name.split(".")
         group = fields
@@ -216,8 +240,17 @@ def changed(base: ml_collections.ConfigDict, changes: Changes) -> ml_collections
             group = group.setdefault(part, {}) if isinstance(group, dict) else None
         if not isinstance(group, dict):
             raise StudyError(f"config.{name}: {'.'.join(groups)} is no group of fields")
-        group[last] = value
+        group[last] = _plain(value)
     return _config(fields)
+
+
+def _plain(value: Any) -> Any:
+    """A copy, with Python's numbers in place of NumPy's and dicts in place of ConfigDicts."""
+    if isinstance(value, Mapping | ml_collections.ConfigDict):
+        return {name: _plain(of_name) for name, of_name in value.items()}
+    if isinstance(value, list | tuple):
+        return (list if isinstance(value, list) else tuple)(map(_plain, value))
+    return value.item() if isinstance(value, np.generic) else value
 
 
 def _config(fields: dict) -> ml_collections.ConfigDict:
@@ -232,21 +265,22 @@ def _check_kinds(fields: Mapping[str, Any]) -> None:
         if type(seed) is not int:
             raise StudyError(f"seeds={fields['seeds']!r}: must be a tuple of whole numbers")
     baseline = fields["baseline"]
-    if isinstance(baseline, Mapping) and not all(
-        isinstance(name, str) for name in baseline.values()
-    ):
+    names = (*baseline, *baseline.values()) if isinstance(baseline, Mapping) else (baseline,)
+    if not all(isinstance(name, str) for name in names):
         raise StudyError(f"baseline={baseline!r}: must map names of variants to such names")
-    _check_published(fields.get("published", {}))
+    _check_published(fields.get("published", {}), fields["variants"])
 
 
-def _check_published(published: Mapping[str, Any]) -> None:
-    if published and "source" not in published:
-        raise StudyError("published: lacks its source")
-    for part in published.keys() & {"cv", "test"}:
-        figures = published[part]
-        if not isinstance(figures, Mapping) or not all(
-            map(field_checks.is_number, figures.values())
-        ):
+def _check_published(published: Mapping[str, Any], variants: Variants) -> None:
+    if published and not isinstance(published.get("source"), str):
+        raise StudyError("published: lacks its source, a string")
+    if unknown := published.keys() - {"source", "cv", "test"}:
+        raise StudyError(f"published: {', '.join(map(str, unknown))}: it has source, cv and test")
+    for part in ("cv", "test"):
+        figures = published.get(part, {})
+        ok = isinstance(figures, Mapping) and all(map(field_checks.is_number, figures.values()))
+        # Some of them suffice: an argument of the file may leave out the others.
+        if not ok or (figures and figures.keys().isdisjoint(variants)):
             raise StudyError(f"published.{part}={figures!r}: must map variants to numbers")
 
 

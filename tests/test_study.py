@@ -1,5 +1,8 @@
 """Tests of caecnn_jax.study: variants, the config of each run, parts; nothing trains."""
 
+import sys
+
+import numpy as np
 import pytest
 from builders import tiny_config
 
@@ -7,6 +10,7 @@ from caecnn_jax import config as config_lib
 from caecnn_jax import study
 
 VARIANTS = {"plain": {}, "slow": {"cnn.opt.lr": 1e-4}}
+OPT = tiny_config("cnn").cnn.opt.to_dict()
 
 
 def expand(**changes):
@@ -31,6 +35,8 @@ def test_a_fields_values_are_an_axis():
         "loss_weight=0.1-num_epoch=3": {"cae.loss_weight": 0.1, "num_epoch": 3},
         "loss_weight=1.0-num_epoch=3": {"cae.loss_weight": 1.0, "num_epoch": 3},
     }
+    assert list(study.product({"num_epoch": range(1, 3)})) == ["num_epoch=1", "num_epoch=2"]
+    assert list(study.product({"cnn.opt.lr": tuple(np.array([0.1, 0.5]))})) == ["lr=0.1", "lr=0.5"]
 
 
 def test_a_value_that_comes_twice_is_two_variants_of_a_zip():
@@ -46,7 +52,21 @@ def test_a_value_that_comes_twice_is_two_variants_of_a_zip():
     [
         (lambda: study.product({"a": {"x": 1}}, {"b": {"x": 2}}), "'a-b': two axes change x"),
         (lambda: study.zip({"a": {}}, {"b": {}, "c": {}}), "axes of 1, 2 variants"),
+        (
+            lambda: study.product({"cnn.opt.lr": (0.1,)}, {"adam": {"cnn.opt": OPT}}),
+            "'lr=0.1-adam': two axes change cnn.opt and cnn.opt.lr",
+        ),
+        (
+            lambda: study.zip({"adam": {"cnn.opt": OPT}}, {"cnn.opt.lr": (0.1,)}),
+            "'adam-lr=0.1': two axes change cnn.opt and cnn.opt.lr",
+        ),
         (lambda: study.product({"num_epoch": 3}), "needs a tuple of values"),
+        (lambda: study.product(["plain"]), r"\['plain'\]: an axis must be a dict"),
+        (lambda: study.product({1: {"num_epoch": 1}}), "an axis must be a dict by names or fields"),
+        (
+            lambda: study.product({"cnn.opt.betas": ((0.9, 0.99),)}),
+            r"'betas=\(0.9, 0.99\)' is no variant's name: write \{NAME: \{'cnn.opt.bet",
+        ),
         (
             lambda: study.product({"a": {"x": 1}, "a-b": {"x": 2}}, {"b-c": {}, "c": {}}),
             "'a-b-c': two combinations",
@@ -74,12 +94,35 @@ def test_a_change_replaces_what_it_names_and_leaves_the_base_alone():
     assert base.train_data_expansion.bird == 6 and base.cnn.opt.betas == (0.0, 0.999)
 
 
+@pytest.mark.parametrize("group", [OPT, tiny_config("cnn").cnn.opt])
+def test_a_member_that_changes_after_its_group_leaves_the_group_given_alone(group):
+    opt, lr = {"cnn.opt": group}, {"cnn.opt.lr": 0.5}
+    runs = expand(variants={"plain": opt, "fast": opt | lr, "third": opt}, seeds=(0,)).runs
+    assert [run.config.cnn.opt.lr for run in runs] == [1e-2, 0.5, 1e-2]
+
+
+def test_numbers_of_numpy_are_pythons():
+    changes = {
+        "num_epoch": np.int64(3),
+        "use_aug": np.bool_(False),
+        "cnn.opt": OPT | {"lr": np.float64(0.5), "betas": tuple(np.array([0.5, 0.75]))},
+    }
+    config = study.changed(tiny_config("cnn"), changes)
+    config_lib.validate(config)
+    assert (config.num_epoch, config.use_aug) == (3, False)
+    assert (config.cnn.opt.lr, config.cnn.opt.betas) == (0.5, (0.5, 0.75))
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
         ({"variants": {"a": {"cnn.opt.rate": 1}}}, r"'a': config.cnn.opt.rate is no field"),
         ({"variants": {"a": {"batch_size.x": 1}}}, "batch_size is no group"),
         ({"variants": {"a": {"num_epoch": 0}}}, "'a': config.num_epoch=0"),
+        (
+            {"variants": {"a": {"cnn.opt.lr": 0.5, "cnn.opt": OPT}}},
+            "config.cnn.opt: would undo cnn.opt.lr before it: put it first",
+        ),
         ({"variants": {"a/b": {}}}, "'a/b': its name is a folder's"),
         ({"variants": {"..": {}}}, "its name is a folder's"),
         ({"variants": {"a": {"seed": 3}}}, "changes the seed"),
@@ -103,10 +146,18 @@ def test_a_change_replaces_what_it_names_and_leaves_the_base_alone():
         ({"seeds": (True,)}, "must be a tuple of whole numbers"),
         ({"baseline": None}, "baseline=None: must be a variant's name"),
         ({"baseline": {"plain": None}}, "must map names of variants"),
+        ({"baseline": {3: "plain"}}, "must map names of variants"),
         ({"published": {"source": "x", "cv": 0.7}}, "published.cv=0.7: must map variants"),
         ({"published": {"source": "x", "test": {"plain": "0.7"}}}, "published.test=.*to numbers"),
         ({"submit": 3}, "submit=3: must be a dict"),
         ({"published": {"cv": {"plain": 0.5}}}, "published: lacks its source"),
+        ({"published": {"source": 3}}, "published: lacks its source, a string"),
+        ({"published": {"source": "x", "Test": {}}}, "published: Test: .* source, cv and test"),
+        (
+            {"published": {"source": "x", "cv": {"plan": 0.5}}},
+            "published.cv=.*plan.*: must map variants",
+        ),
+        ({"published": {"source": "x", "cv": {3: 0.5}}}, "published.cv=.*3.*: must map variants"),
     ],
 )
 def test_what_cannot_be_run_is_refused_before_anything_trains(changes, message):
@@ -158,3 +209,45 @@ def test_a_file_that_is_no_study_is_refused(tmp_path, text, message):
     path.write_text(text)
     with pytest.raises(study.StudyError, match=message):
         study.load(str(path))
+
+
+def test_a_file_may_import_what_lies_beside_it_and_takes_its_base_from_there(tmp_path):
+    (tmp_path / "beside_the_study.py").write_text("NAME = 'mine'")
+    (tmp_path / "later_beside_the_study.py").write_text("RATE = 0.5")
+    (tmp_path / "configs.py").write_text("raise AssertionError('not the program's')")
+    (tmp_path / "base.py").write_text("from configs.cnn import get_config")
+    (tmp_path / "my.py").write_text(
+        """
+from __future__ import annotations
+import dataclasses
+import beside_the_study
+from configs import cnn
+
+
+@dataclasses.dataclass
+class Setting:
+    rate: float = 0.0
+
+
+def get_study():
+    import later_beside_the_study
+
+    changes = {"cnn.opt.lr": Setting(later_beside_the_study.RATE).rate}
+    name = beside_the_study.NAME
+    return {"base": "base.py", "variants": {name: changes}, "seeds": (0,), "baseline": name}
+"""
+    )
+    path, modules = list(sys.path), set(sys.modules)
+    (run,) = study.load(str(tmp_path / "my.py")).runs
+    assert (run.variant, run.config.cnn.opt.lr) == ("mine", 0.5)
+    added = {name for name in set(sys.modules) - modules if not name.startswith("configs")}
+    assert added == {"beside_the_study", "later_beside_the_study"}
+    assert sys.path == path
+
+
+def test_a_folder_that_is_on_pythons_path_stays_there(tmp_path, monkeypatch):
+    (tmp_path / "my.py").write_text(FILE)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    path = list(sys.path)
+    study.load(str(tmp_path / "my.py"))
+    assert sys.path == path

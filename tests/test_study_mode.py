@@ -100,6 +100,7 @@ def test_a_dry_run_of_the_launcher_tells_of_all_parts(monkeypatch, tmp_path):
         (["--config", "studies/ablation.py", "--index=3"], "--index and --count go together"),
         (["--config", "studies/ablation.py", "--fold=1"], "--fold is for --mode evaluate"),
         (["--config", "studies/ablation.py", "--config.num_epochs=1"], "num_epochs is no field"),
+        (["--config", "studies/ablation.py", "--config.dataset=a.npz"], "nothing at that path"),
         (
             ["--config", "studies/ablation.py", "--launcher=submitit", "--index=0", "--count=2"],
             "--index is for one part, --launcher for all",
