@@ -49,6 +49,7 @@ def _write(study: study_lib.Study, workdir: epath.Path) -> epath.Path:
         "titles": TITLES,
         "shown": {part: shown(result, part) for part in result["parts"]},
         "fields": list(dict.fromkeys(f for v in result["variants"].values() for f in v["config"])),
+        "unpaired": {part: unpaired(result, part) for part in result["parts"]},
         "charts": {part: draw_all(result, part) for part in result["parts"]},
     }
     return pages.write_page(workdir / "study.html", "study.html.jinja", values)
@@ -93,7 +94,24 @@ def markdown(result: Mapping[str, Any]) -> str:
             if one["finished"] and part in one:
                 published = result["published"].get(part)
                 lines.append(_line([variant, *_cells(variant, one, part, names, published)]))
-    return "\n".join(lines).replace("\n\n\n", "\n\n") + "\n"
+        lines += ["", unpaired(result, part)]
+    return "\n".join(lines).replace("\n\n\n", "\n\n").rstrip() + "\n"
+
+
+def unpaired(result: Mapping[str, Any], part: str) -> str:
+    """Names the variants that have no difference from a baseline, and why; "" where all have."""
+    of_part = {name: one for name, one in result["variants"].items() if part in one}
+    names = [
+        name
+        for name, one in of_part.items()
+        if name != one["baseline"] in of_part and part not in one.get("difference", {})
+    ]
+    if not names:
+        return ""
+    return (
+        "No difference, as no seed has the images of its baseline, alike in size and channels: "
+        f"{', '.join(names)}."
+    )
 
 
 def preamble(result: Mapping[str, Any]) -> list[str]:

@@ -63,6 +63,18 @@ def test_a_run_that_does_not_know_its_time_leaves_it_out(tmp_path):
     assert [time for time in times if ":" in time or "–" in time][-2:] == ["– |", "0:01:00 |"]  # noqa: RUF001
 
 
+def test_variants_on_other_images_are_named(tmp_path):
+    made = make_study(seeds=(0,))
+    for run in made.runs:
+        write(tmp_path, run, {"test": 10})
+    path = tmp_path / "third" / "seed_0" / "dataset.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"digest": "another"}))
+    page = study.write(made, epath.Path(tmp_path))
+    says = "No difference, as no seed has the images of its baseline, alike in size and ch"
+    for text in (synthetic_runs.text_of(page), (tmp_path / "study.md").read_text()):
+        assert text.count(says) == 1 and "channels: third." in text
+
+
 def test_a_study_that_has_not_begun_has_a_page_that_says_so(tmp_path):
     page = study.write(make_study(), epath.Path(tmp_path))
     assert "9 trainings are not finished" in synthetic_runs.text_of(page)
