@@ -195,9 +195,10 @@ def study(
     if launcher and index is not None:
         raise errors.UserError("--index is for one part, --launcher for all: leave one out")
     # The whole study, so that no part begins, or shows runs of another config, where one is wrong.
-    if training.unfinished(study.runs, folder):
+    done = training.finished(study.runs, folder)
+    if len(done) < len(study.runs):
         training.check_data(study.runs)
-    training.check_images(study.runs, folder)
+    training.check_images(study.runs, done)
     if launcher and not dry_run:
         failed = launch.submit(study, folder, num_parts=count)
     else:

@@ -70,6 +70,14 @@ def write(folder: epath.Path, about: schema.About) -> None:
     workdir.write_json(folder / RUN, about)
 
 
+def read(folder: epath.Path) -> schema.About:
+    """What run.json holds, {} where there is none; raises WorkdirError when it is damaged."""
+    path = folder / RUN
+    if not path.exists():
+        return {}
+    return workdir.fitting(workdir.read_json(path), path, schema.About)
+
+
 def read_description(folder: epath.Path) -> dataset.Description:
     """What dataset.json holds; raises WorkdirError when it is missing or damaged.
 
@@ -149,13 +157,9 @@ def train_counts(folder: epath.Path, run: str, *, visited: bool = False) -> list
 
     Each is counted once, or, where `visited`, as often as an epoch visits it.
     """
-    path = folder / RUN
-    if not path.exists():
-        return None
-    info = workdir.fitting(workdir.read_json(path), path, schema.About)
     part = "expanded" if visited else "train"
-    counts = (info.get("class_counts") or {}).get(run, {}).get(part)
-    workdir.fitting(counts, path, dict[str, int] | None, f"class_counts.{run}.{part}")
+    counts = (read(folder).get("class_counts") or {}).get(run, {}).get(part)
+    workdir.fitting(counts, folder / RUN, dict[str, int] | None, f"class_counts.{run}.{part}")
     return None if counts is None else list(counts.values())
 
 

@@ -16,7 +16,7 @@ from etils import epath
 from caecnn_jax import config as config_lib
 from caecnn_jax import logs, run_names, saved_config
 from caecnn_jax.part import WHOLE, Part
-from caecnn_jax.records import about, runs
+from caecnn_jax.records import runs
 from caecnn_jax.records import workdir as workdir_lib
 from caecnn_jax.records.workdir import WorkdirError
 
@@ -48,7 +48,7 @@ def claim(
                 log = "train.log" if part.is_whole else f"train-{part.index}.log"
                 stack.enter_context(logs.to_file(workdir / log))
         saved = _saved_config(workdir, config, part)
-        yield saved is not None and is_finished(workdir, saved, config)
+        yield saved is not None and finished(workdir, saved, config) is not None
 
 
 def begin(workdir: epath.Path, config: ml_collections.ConfigDict, part: Part = WHOLE) -> None:
@@ -91,21 +91,21 @@ def _saved_config(
     return saved
 
 
-def is_finished(
+def finished(
     workdir: epath.Path, saved: ml_collections.ConfigDict, config: ml_collections.ConfigDict
-) -> bool:
-    """Whether the folder holds all that its runs come to, of as many epochs as `config` asks for.
+) -> runs.Run | None:
+    """What the folder holds; None unless all of it, of as many epochs as `config` asks for.
 
     A file of them that is missing or damaged is written anew, from the checkpoints.
     """
     if not (workdir / "metrics.json").exists() or saved.num_epoch != config.num_epoch:
-        return False
+        return None
     try:
-        about.read_description(workdir)
-        return bool(runs.read(workdir).info)
+        run = runs.read(workdir)
+        return run if run.dataset_digest and run.info else None
     except WorkdirError as error:
         logging.warning("%s: it is written anew", error)
-        return False
+        return None
 
 
 def _remove_partial(workdir: epath.Path) -> None:

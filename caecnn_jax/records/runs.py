@@ -106,14 +106,12 @@ def read(workdir: epath.PathLike) -> Run:
     """
     workdir = epath.Path(workdir)
     workdir_lib.check_is_run(workdir)
-    path = workdir / "run.json"
-    info: Any = workdir_lib.fitting(_read_json(path, {}), path, schema.About)
     run = Run(
         workdir=workdir,
         config=_read_json(workdir / "config.json", CONFIG_FIELDS),
         history=_read_history(workdir / "history.jsonl"),
         metrics=_read_metrics(workdir / "metrics.json"),
-        info=info,
+        info=about.read(workdir),
     )
     for name, result in run.results.items():
         if len(run.history.get(name, ())) < result["epochs"]:

@@ -25,7 +25,8 @@ def write_page(path: epath.Path, template: str, values: Mapping[str, Any]) -> ep
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    functions = (title, heading, model_name, config_lib.flatten, number, signed, as_time, p_value)
+    numbers = number, signed, as_time, duration, p_value
+    functions = title, heading, model_name, config_lib.flatten, *numbers
     environment.filters |= {function.__name__: function for function in functions}
     return write_file(path, environment.get_template(template).render(values))
 
@@ -64,6 +65,11 @@ def signed(value: float, digits: int = 4) -> str:
     """A difference, with its sign, zero included."""
     rounded = round(value, digits) + 0.0  # no -0
     return f"{rounded:+.{digits}f}".replace("-", "\N{MINUS SIGN}")
+
+
+def duration(seconds: float | None) -> str:
+    """A time for people: a dash where it is not known."""
+    return as_time(seconds) if seconds else number(None)
 
 
 def p_value(p: float | None) -> str:

@@ -159,7 +159,7 @@ def _cells(
     cells += ["–" if mean is None else f"{mean['mean']:.4f}" for mean in means]  # noqa: RUF001
     if published is not None:
         cells.append(pages.number(published.get(variant)))
-    return [*cells, as_time(one["seconds"]) if one["seconds"] else pages.number(None)]
+    return [*cells, pages.duration(one["seconds"])]
 
 
 def _interval(one: Mapping[str, Any] | None, signed: bool = False) -> str:

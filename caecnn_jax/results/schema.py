@@ -3,12 +3,12 @@
 Runs of earlier versions lack what came after them; who reads theirs takes it with `get`.
 """
 
-import sys
 import types
 import typing
 from collections.abc import Mapping
 from typing import Any, NotRequired, TypedDict
 
+from caecnn_jax import fields as field_checks
 from caecnn_jax.results import calibration
 
 
@@ -128,12 +128,6 @@ class About(TypedDict, total=False):
 
 # --- What JSON holds ------------------------------------------------------------------------------
 
-
-def _is_finite(value: Any) -> bool:
-    """Whether it is no number that JSON cannot hold, or that no float can."""
-    return not isinstance(value, int | float) or abs(value) <= sys.float_info.max  # false for nan
-
-
 _IN_WORDS = {str: "text", int: "a whole number", float: "a number"}
 
 
@@ -163,12 +157,17 @@ def misfit(value: Any, kind: Any, place: str = "") -> str | None:
     elif origin in (list, tuple):
         if not isinstance(value, list | tuple):
             return f"{place or 'it'} is not a list"
-        if {*map(type, value)} <= {args[0]} and all(map(_is_finite, value)):
+        if args[0] in _IN_WORDS and all(_fits(item, args[0]) for item in value):
             return None  # soon told, as a matrix of many classes must be
         parts = [(number, item, args[0]) for number, item in enumerate(value, 1)]
     else:
-        fits = isinstance(value, int | float if kind is float else kind)
-        fits = fits and not isinstance(value, bool) and _is_finite(value)
-        return None if fits else f"{place or 'it'} is not {_IN_WORDS[kind]}"
+        return None if _fits(value, kind) else f"{place or 'it'} is not {_IN_WORDS[kind]}"
     found = (misfit(item, of, f"{place}.{name}".lstrip(".")) for name, item, of in parts)
     return next(filter(None, found), None)
+
+
+def _fits(value: Any, kind: type) -> bool:
+    """Whether it is of one of the simple kinds; a number must be one that a float can hold."""
+    if kind is str:
+        return isinstance(value, str)
+    return field_checks.is_number(value) and (kind is float or isinstance(value, int))

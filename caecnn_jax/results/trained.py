@@ -230,7 +230,7 @@ class Trained:
             return None
         counts = about.train_counts(self.folder, run, visited=True) if correction.tau else []
         if counts is None:
-            path = self.folder / "run.json"
+            path = self.folder / about.RUN
             raise TrainedError(
                 f"--tau needs the training images of each class, which {path} lacks: restore it, "
                 "or leave --tau out"

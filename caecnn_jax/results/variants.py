@@ -104,14 +104,10 @@ Finished = Mapping[tuple[str, int], runs.Run]  # by variant and seed
 
 
 def _read(study: study_lib.Study, workdir: epath.Path) -> tuple[Finished, list[str]]:
-    parts.check_images(study.runs, workdir)
-    finished, unfinished = {}, []
-    for run in study.runs:
-        if parts.is_finished(run, workdir):
-            finished[run.variant, run.seed] = runs.read(workdir / run.name)
-        else:
-            unfinished.append(run.name)
-    return finished, unfinished
+    done = parts.finished(study.runs, workdir)
+    parts.check_images(study.runs, done)
+    finished = {(run.variant, run.seed): done[run.name] for run in study.runs if run.name in done}
+    return finished, [run.name for run in study.runs if run.name not in done]
 
 
 def _is_of(name: str, part: str) -> bool:
@@ -140,7 +136,8 @@ def _figure(name: str, rare: Sequence[str] | None = None) -> Callable:
     def of(run: runs.Run, result: Mapping[str, Any]) -> float | None:
         if name != "rare_recall":
             return result.get(name)
-        recalls = [_recall(name)(run, result) for name in (run.rare if rare is None else rare)]
+        classes = run.rare if rare is None else rare
+        recalls = [_recall(class_name)(run, result) for class_name in classes]
         known = [recall for recall in recalls if recall is not None]
         return float(np.mean(known)) if known else None
 

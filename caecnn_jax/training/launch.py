@@ -33,7 +33,7 @@ class Job:
         workdir: str,
         beside: Sequence[study_lib.Run] = (),
     ):
-        """`beside` are the study's other runs, which are finished or other jobs'."""
+        """`beside` are all runs of the study, as `parts.train_all` takes them."""
         self._runs, self._workdir, self._beside = runs, workdir, beside
 
     def __call__(self) -> dict[str, str]:

@@ -33,14 +33,18 @@ Load = Callable[..., dataset.Dataset]  # the data of a config
 DATA_FIELDS = ("dataset", "test_share", "data_source", "data_dir")
 
 
-def is_finished(run: study_lib.Run, workdir: epath.Path) -> bool:
-    """Whether the run's folder holds all that it comes to.
+def finished(runs: Sequence[study_lib.Run], workdir: epath.Path) -> dict[str, runs_lib.Run]:
+    """What the folders of those of the runs hold that are finished, by the run's name.
 
-    Raises WorkdirError where it holds a run that this one cannot go on from.
+    Raises WorkdirError where one holds a run that this one cannot go on from.
     """
-    folder = workdir / run.name
+    read = ((run.name, _finished(run, workdir / run.name)) for run in runs)
+    return {name: trained for name, trained in read if trained is not None}
+
+
+def _finished(run: study_lib.Run, folder: epath.Path) -> runs_lib.Run | None:
     if not (folder / "config.json").exists():
-        return False
+        return None
     saved = workdir_lib.read_config(folder)
     # A folder in which nothing was trained takes the new config.
     differing = config_lib.differences(saved, run.config)
@@ -49,24 +53,25 @@ def is_finished(run: study_lib.Run, workdir: epath.Path) -> bool:
             f"{folder} holds a run of another config: {'; '.join(differing)}; give the study the "
             "same values, another name for the variant, or another --workdir"
         )
-    return claims.is_finished(folder, saved, run.config)
+    return claims.finished(folder, saved, run.config)
 
 
 def unfinished(runs: Sequence[study_lib.Run], workdir: epath.Path) -> list[study_lib.Run]:
-    """Those of the runs that are not finished; raises WorkdirError as `is_finished` does."""
-    return [run for run in runs if not is_finished(run, workdir)]
+    """Those of the runs that are not finished; raises WorkdirError as `finished` does."""
+    done = finished(runs, workdir)
+    return [run for run in runs if run.name not in done]
 
 
-def check_images(runs: Sequence[study_lib.Run], workdir: epath.Path) -> None:
-    """Raises WorkdirError where finished seeds of a variant were trained on other images."""
-    known: dict[str, tuple[str, str]] = {}
+def check_images(runs: Sequence[study_lib.Run], done: Mapping[str, runs_lib.Run]) -> None:
+    """Raises WorkdirError where the `done` seeds of a variant were trained on other images."""
+    known: dict[str, str] = {}
     for run in runs:
-        if is_finished(run, workdir):
-            digest = about.read_description(workdir / run.name).digest
-            first, of_first = known.setdefault(run.variant, (run.name, digest))
+        if run.name in done:
+            first = known.setdefault(run.variant, run.name)
+            digest, of_first = (done[name].dataset_digest for name in (run.name, first))
             if digest != of_first:
                 raise workdir_lib.WorkdirError(
-                    f"{workdir / run.name} was trained on other images than {first} (digests "
+                    f"{done[run.name].workdir} was trained on other images than {first} (digests "
                     f"{digest[:12]} and {of_first[:12]}): take away the folder of what was trained "
                     "on the wrong ones, and give the command again"
                 )
@@ -81,11 +86,12 @@ def train_all(
 ) -> dict[str, str]:
     """Trains those of the runs that are not finished; returns what failed, {run's name: why}.
 
-    `beside` are the study's other runs, which the page compares with these. Raises WorkdirError
-    where a folder holds another run, and DataError or ConfigError where a run does not fit its
-    data, before anything trains; or, once all that train are saved, Interrupted.
+    `beside` are all runs of the study where these are a part. Raises WorkdirError where a folder
+    holds another run, and DataError or ConfigError where a run does not fit its data, before
+    anything trains; or, once all that train are saved, Interrupted.
     """
-    to_do = unfinished(runs, workdir)
+    done = finished(beside or runs, workdir)
+    to_do = [run for run in runs if run.name not in done]
     if not to_do:
         logging.info(
             "All is finished, and no image was read: if they are others by now, train on them in "
@@ -97,8 +103,8 @@ def train_all(
         key = data_key(run)
         loaded[key] = data = loaded.get(key) or load(run.config)
         _check(run, data.class_names, *dataset.counts(data))
-    for run in (*runs, *beside):  # the page compares what is finished with what will be
-        if data_key(run) in loaded and is_finished(run, workdir):
+    for run in beside or runs:  # the page compares what is finished with what will be
+        if run.name in done and data_key(run) in loaded:
             about.check_same(workdir / run.name, loaded[data_key(run)])
     work = {run.name: workload.of(run.config, loaded[data_key(run)]) for run in to_do}
     before = {name: _visited(workdir / name, of_run) for name, of_run in work.items()}
@@ -261,7 +267,8 @@ def plan(study: study_lib.Study, runs: Sequence[study_lib.Run], workdir: epath.P
     The speed is that of the variant's finished epochs, or measured here by a few steps of networks
     like its own. Raises WorkdirError, DataError or ConfigError as training would.
     """
-    if not unfinished(runs, workdir):
+    done = finished(runs, workdir)
+    if len(done) == len(runs):
         return f"{len(runs)} trainings, all of them done"
     by_variant: dict[str, list[study_lib.Run]] = {}
     for run in runs:
@@ -273,7 +280,7 @@ def plan(study: study_lib.Study, runs: Sequence[study_lib.Run], workdir: epath.P
         first = of_variant[0].config
         key = data_key(of_variant[0])
         source = sources[key]
-        left = len(unfinished(of_variant, workdir))
+        left = sum(run.name not in done for run in of_variant)
         work = workload.of(first, source)
         speed = _speed_so_far(study, variant, work, workdir)
         if not speed.keys() >= work.phases:

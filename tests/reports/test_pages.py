@@ -34,6 +34,7 @@ def test_a_difference_has_its_sign():
     assert pages.signed(-0.25) == f"{MINUS}0.2500"  # as wide as a plus, unlike a hyphen
     assert pages.signed(-0.0125, 2) == f"{MINUS}0.01"
     assert pages.signed(-1e-9) == "+0.0000"
+    assert [pages.duration(value) for value in (61.4, None)] == ["0:01:01", pages.number(None)]
 
 
 @pytest.mark.parametrize(

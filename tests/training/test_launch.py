@@ -52,38 +52,6 @@ def test_jobs_train_what_is_left_and_name_what_failed(make_study, tmp_path):
     assert len(list((folder / "jobs").glob("*_submitted.pkl"))) == 3
 
 
-class Ended:
-    """A job that has ended with an error."""
-
-    job_id = "1"
-
-    def done(self):
-        return True
-
-    def exception(self):
-        return RuntimeError("another process trains in it")
-
-
-@pytest.mark.parametrize(("cluster", "jobs"), [("slurm", 2), ("local", 1)])
-def test_what_another_command_finished_meanwhile_has_not_failed(
-    make_study, tmp_path, monkeypatch, cluster, jobs
-):
-    made = make_study({"plain": {}, "other": {"batch_size": 16}})
-    submitted = []
-
-    def submit(job):
-        submitted.append(job)
-        return Ended()
-
-    executor = types.SimpleNamespace(cluster=cluster, batch=contextlib.nullcontext, submit=submit)
-    monkeypatch.setattr(launch, "_executor", lambda *_: executor)
-    left = [made.runs, made.runs[1:]]  # before, and while all have ended
-    monkeypatch.setattr(parts, "unfinished", lambda *_: left.pop(0) if left[1:] else left[0])
-    failed = launch.submit(made, workdir.resolve(tmp_path / "study"))
-    assert failed == {"other/seed_0": "job 1: another process trains in it"}
-    assert len(submitted) == jobs
-
-
 @pytest.mark.slow
 def test_a_preempted_job_saves_goes_back_into_the_queue_and_goes_on(make_study, tmp_path):
     made = make_study({"plain": {}}, num_epoch=60)
@@ -101,29 +69,55 @@ def test_a_preempted_job_saves_goes_back_into_the_queue_and_goes_on(make_study, 
     assert len(metrics["cv"]["folds"]) == 2
 
 
+def raises():
+    raise AssertionError("of a job that ended with an error")
+
+
+def loses_both() -> dict[str, str]:
+    """As where jobs of another command held the folders, and have finished one since."""
+    return dict.fromkeys(("plain/seed_0", "other/seed_0"), "another process trains in it")
+
+
+@pytest.mark.parametrize(
+    ("cluster", "says"),
+    [
+        ("local", "Submitted as 7.\n"),  # it ends with this command's terminal
+        ("slurm", "Submitted as 7, 7; they go on where this command is stopped.\n"),
+    ],
+)
+@pytest.mark.parametrize(
+    ("error", "result", "reason"),
+    [
+        (RuntimeError("killed"), raises, "job 7: killed"),
+        (None, loses_both, "another process trains in it"),
+    ],
+)
 def test_of_a_job_that_ends_at_once_only_what_it_left_has_failed(
-    make_study, tmp_path, monkeypatch, caplog
+    make_study, tmp_path, monkeypatch, caplog, cluster, says, error, result, reason
 ):
     made = make_study({"plain": {}, "other": {"batch_size": 16}})
     folder = workdir.resolve(tmp_path / "study")
-    finished = []
-    monkeypatch.setattr(parts, "is_finished", lambda run, _: run.variant in finished)
+    done = []
+    monkeypatch.setattr(
+        parts, "finished", lambda runs, _: {run.name: run for run in runs if run.variant in done}
+    )
     ended = types.SimpleNamespace(
-        job_id="7", done=lambda: True, exception=lambda: RuntimeError("killed")
+        job_id="7", done=lambda: True, exception=lambda: error, result=result
     )
 
     def submitted(job):
-        finished.append("plain")
+        done.append("plain")
         return ended
 
     executor = types.SimpleNamespace(
-        cluster="local", batch=contextlib.nullcontext, submit=submitted
+        cluster=cluster, batch=contextlib.nullcontext, submit=submitted
     )
     monkeypatch.setattr(launch, "_executor", lambda *_: executor)
     with caplog.at_level("INFO", logger="absl"):
-        failed = launch.submit(made, folder, num_parts=1)
-    assert failed == {"other/seed_0": "job 7: killed"}
-    assert "Submitted as 7.\n" in caplog.text  # it ends with this command's terminal
+        failed = launch.submit(made, folder)
+    assert failed == {"other/seed_0": reason}
+    assert says in caplog.text
+    assert len(done) == (2 if cluster == "slurm" else 1)  # jobs
 
 
 def child_of(job) -> str:

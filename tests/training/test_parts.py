@@ -153,20 +153,20 @@ def test_a_folder_in_which_nothing_was_trained_takes_a_new_config(tmp_path):
     (folder / first.name).mkdir(parents=True)
     (folder / first.name / "config.json").write_text(saved_config.to_text(first.config))
     (folder / first.name / "history.jsonl").write_text("")
-    assert not parts.is_finished(second, folder)
+    assert not parts.finished([second], folder)
     (folder / first.name / "fold_1").mkdir()
     with pytest.raises(workdir.WorkdirError, match="another config"):
-        parts.is_finished(second, folder)
+        parts.finished([second], folder)
 
 
 def test_a_run_of_other_data_is_another_run(tmp_path):
     folder = workdir.resolve(tmp_path)
     (one,) = make_study(variants={"plain": {"dataset": "cifar100"}}, seeds=(0,)).runs
     write(folder, one, {"fold_1": 10})
-    assert parts.is_finished(one, folder)
+    assert parts.finished([one], folder)
     (other,) = make_study(variants={"plain": {}}, seeds=(0,)).runs
     with pytest.raises(workdir.WorkdirError, match=r"config.dataset was 'cifar100' and is"):
-        parts.is_finished(other, folder)
+        parts.finished([other], folder)
 
 
 def start(folder, *part: str, num_devices: int) -> subprocess.Popen:
