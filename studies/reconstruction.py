@@ -81,9 +81,9 @@ def get_study(arg=None):
     base.do_cv, base.do_test = arg != "test", arg == "test"
     base.num_folds, base.run_folds = 10, 1
     base.selection_metric = "balanced_accuracy"
-    axis, networks, seeds = IMBALANCES, DECIDE, (0, 1, 2, 3, 4)
+    axis, networks = IMBALANCES, DECIDE
     if arg == "weights":
-        networks, seeds = WEIGHTS, (0, 1, 2)
+        networks = WEIGHTS
     elif arg == "few":
         axis = SHARES
         # All visit as many images, in at most 100 epochs: the fewer there are, the more epochs.
@@ -92,6 +92,6 @@ def get_study(arg=None):
     return {
         "base": base,
         "variants": variants,
-        "seeds": seeds,
+        "seeds": (0, 1, 2) if arg else (0, 1, 2, 3, 4),
         "baseline": {name: f"{name.partition('-')[0]}-cnn" for name in variants},
     }
