@@ -1,12 +1,16 @@
 """Small folders of real image files, with what people's folders have in them."""
 
+import functools
 import pathlib
 import unicodedata
+from collections.abc import Callable
 
 import numpy as np
+from builders import prepared_data_dir
 from image_cases import halves
 from PIL import Image
 
+from caecnn_jax.data import cifar_sources
 from configs import own_images
 
 
@@ -14,6 +18,20 @@ def picture(seed: int, size=(40, 30)) -> Image.Image:
     """A smooth picture of its own for each seed."""
     levels = np.random.default_rng(seed).integers(0, 256, (3, 4, 3), np.uint8)
     return Image.fromarray(levels).resize(size, Image.Resampling.BICUBIC)
+
+
+@functools.cache
+def _cifar10() -> tuple[np.ndarray, np.ndarray]:
+    return cifar_sources.load("tfds", prepared_data_dir())
+
+
+def photograph(seed: int, size=(40, 30)) -> Image.Image:
+    """One of CIFAR-10's images of class `seed` % 10; drawn where there are none at hand."""
+    if prepared_data_dir() is None:
+        return picture(seed, size)
+    images, labels = _cifar10()
+    found = np.flatnonzero(labels == seed % 10)[seed // 10]
+    return Image.fromarray(images[found]).resize(size, Image.Resampling.BICUBIC)
 
 
 def plain(folder: pathlib.Path, each: int = 4, classes=("cat", "dog")) -> pathlib.Path:
@@ -25,27 +43,27 @@ def plain(folder: pathlib.Path, each: int = 4, classes=("cat", "dog")) -> pathli
     return folder
 
 
-def odd(folder: pathlib.Path) -> pathlib.Path:
+def odd(folder: pathlib.Path, take: Callable[..., Image.Image] = picture) -> pathlib.Path:
     """Classes 2, 10 and Bär of six images each, and everything that must not be taken for one."""
     for number, name in enumerate(("10", "2", unicodedata.normalize("NFD", "Bär"))):
         below = folder / name
         (below / "more" / "deep").mkdir(parents=True)
-        picture(number).save(below / "a photo.png")
-        picture(10 + number, (64, 64)).save(below / "ärger.jpg", quality=95)
-        picture(20 + number, (30, 60)).save(below / "more" / "b.WEBP", lossless=True)
-        frames = [picture(30 + number), picture(40 + number)]
+        take(number).save(below / "a photo.png")
+        take(10 + number, (64, 64)).save(below / "ärger.jpg", quality=95)
+        take(20 + number, (30, 60)).save(below / "more" / "b.WEBP", lossless=True)
+        frames = [take(30 + number), take(40 + number)]
         frames[0].save(below / "more" / "deep" / "c.gif", save_all=True, append_images=frames[1:])
-        picture(50 + number).save(below / "d.jfif", "JPEG")
-        picture(60 + number).save(below / "e.tiff")
+        take(50 + number).save(below / "d.jfif", "JPEG")
+        take(60 + number).save(below / "e.tiff")
     outside = folder.parent / "elsewhere"
     outside.mkdir()
-    picture(70).save(outside / "linked.bmp")
+    take(70).save(outside / "linked.bmp")
     (folder / "2" / "link").symlink_to(outside)
     (folder / "2" / "link.png").symlink_to(outside / "linked.bmp")
     (folder / "2" / "loop").symlink_to(folder)
     (folder / "10" / "broken link.png").symlink_to(folder / "nothing")
     (folder / "10" / "album.jpg").mkdir()
-    picture(71).save(folder / "10" / "album.jpg" / "f.png")
+    take(71).save(folder / "10" / "album.jpg" / "f.png")
     (folder / "10" / "._a photo.png").write_bytes(b"\0\5\x16\7")  # AppleDouble
     (folder / "10" / ".ipynb_checkpoints").mkdir()
     halves().save(folder / "10" / ".ipynb_checkpoints" / "a photo-checkpoint.png")

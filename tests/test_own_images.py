@@ -44,7 +44,9 @@ def run(words: list[str], code: int = 0) -> subprocess.CompletedProcess:
 @pytest.fixture(scope="module")
 def photos(tmp_path_factory):
     """Classes 2, 10 and Bär, without a test part, with everything that is no photograph."""
-    return image_folders.odd(tmp_path_factory.mktemp("photos") / "my photos")
+    return image_folders.odd(
+        tmp_path_factory.mktemp("photos") / "my photos", take=image_folders.photograph
+    )
 
 
 @pytest.fixture(scope="module")
@@ -95,7 +97,7 @@ def test_a_finished_run_is_evaluated_where_its_photographs_lie_now(photos, alone
     assert found["confusion_matrix"] == logged["confusion_matrix"]
     assert found["loss_cnn"] == pytest.approx(logged["loss_cnn"], rel=1e-6)
 
-    image_folders.picture(99).save(moved / "10" / "one more.png")
+    image_folders.photograph(99).save(moved / "10" / "one more.png")
     refused = run([*evaluate, f"--config.dataset={moved}"], code=2)
     assert "holds other images" in refused.stderr and "--split test" in refused.stderr
     done = run([*evaluate, f"--config.dataset={moved}", "--split=train"])
