@@ -211,7 +211,12 @@ def expand(name: str, fields: Mapping[str, Any]) -> Study:
     for variant, changes in variants.items():
         _check_variant(variant, changes)
     base = _base(fields["base"])
-    configs = {variant: changed(base, changes) for variant, changes in variants.items()}
+    configs = {}
+    for variant, changes in variants.items():
+        try:
+            configs[variant] = changed(base, changes)
+        except StudyError as error:
+            raise StudyError(f"variant {variant!r}: {error}") from error
     runs = []
     for seed in seeds:
         for variant, config in configs.items():

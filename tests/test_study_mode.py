@@ -53,7 +53,8 @@ def test_a_study_trains_with_its_base_changed_and_names_what_failed(file, tmp_pa
     assert "| plain | 1 | " in done.stdout and "failed: wild/seed_0: " in done.stdout
     found = json.loads((tmp_path / "runs" / "study.json").read_text())
     assert list(found["variants"]["plain"]["cv"]["accuracy"]["values"]) == ["seed_0/fold_1"]
-    assert found["unfinished"] == ["wild/seed_0"]
+    assert found["unfinished"] == ["wild/seed_0"] == list(found["failed"])
+    assert found["failed"]["wild/seed_0"] in (tmp_path / "runs" / "study.html").read_text()
     config = json.loads((tmp_path / "runs" / "plain" / "seed_0" / "config.json").read_text())
     assert config["num_epoch"] == 1
 

@@ -128,6 +128,7 @@ def preamble(result: Mapping[str, Any]) -> list[str]:
         sentences.append(f"Published: {result['published']['source']}.")
     if result["unfinished"]:
         sentences.append(f"Not finished: {', '.join(result['unfinished'])}.")
+    sentences += [f"{name} failed: {reason}." for name, reason in result["failed"].items()]
     return sentences
 
 

@@ -18,7 +18,8 @@ from caecnn_jax.networks import models
 from caecnn_jax.records import about, figures, runs
 from caecnn_jax.records import workdir as workdir_lib
 from caecnn_jax.results import schema, statistics
-from caecnn_jax.training import parts, train
+from caecnn_jax.training import parts as training
+from caecnn_jax.training import train
 
 CONFIDENCE = 0.95
 FIGURES = (
@@ -64,6 +65,7 @@ def summary(study: study_lib.Study, workdir: epath.Path) -> dict[str, Any]:
         "environments": _environments(finished.values()),
         "seconds": sum(run.info.get("seconds") or 0.0 for run in finished.values()),
         "unfinished": unfinished,
+        "failed": training.reasons(unfinished, workdir),
         "variants": variants,
     }
 
@@ -104,8 +106,8 @@ Finished = Mapping[tuple[str, int], runs.Run]  # by variant and seed
 
 
 def _read(study: study_lib.Study, workdir: epath.Path) -> tuple[Finished, list[str]]:
-    done = parts.finished(study.runs, workdir)
-    parts.check_images(study.runs, done)
+    done = training.finished(study.runs, workdir)
+    training.check_images(study.runs, done)
     finished = {(run.variant, run.seed): done[run.name] for run in study.runs if run.name in done}
     return finished, [run.name for run in study.runs if run.name not in done]
 

@@ -16,6 +16,7 @@ from etils import epath
 from caecnn_jax import errors, logs
 from caecnn_jax import part as part_lib
 from caecnn_jax import study as study_lib
+from caecnn_jax.durations import as_time
 from caecnn_jax.records import workdir as workdir_lib
 from caecnn_jax.training import devices, parts
 
@@ -112,13 +113,22 @@ def _executor(study: study_lib.Study, workdir: epath.Path):
 
 def _wait(jobs, runs: Sequence[study_lib.Run], workdir: epath.Path) -> None:
     """Until all have ended, tells how many runs are finished whenever it changes."""
-    told = None
+    told, began = None, time.monotonic()
+    done_before = len(parts.finished(runs, workdir))
     while True:
         running = sum(not job.done() for job in jobs)
-        left = len(parts.unfinished(runs, workdir))
-        if told != (running, left):
-            told = running, left
-            logging.info("study: %d done, %d to come in %d job(s)", len(runs) - left, left, running)
+        done = len(parts.finished(runs, workdir))
+        if told != (running, done):
+            told, seconds = (running, done), time.monotonic() - began
+            logging.info("%s", line(done, len(runs) - done, running, done - done_before, seconds))
         if not running:
             return
         time.sleep(SECONDS_BETWEEN_LOOKS)
+
+
+def line(done: int, left: int, running: int, since: int, seconds: float) -> str:
+    """How far the jobs are; `since` of the `done` runs were finished in these seconds."""
+    counts = f"study: {done} done, {left} to come in {running} job(s)"
+    if not (since and left and running):
+        return counts
+    return f"{counts}; about {as_time(seconds * left / since)} left at the pace up to now"

@@ -30,6 +30,7 @@ from caecnn_jax.training import devices, signals, train, workload
 
 Load = Callable[..., dataset.Dataset]  # the data of a config
 # The fields that decide which images are read; `dataset.form_of` says what they are made into.
+FAILED = "failed.txt"  # in a run's folder: why it ended last, if by no wish
 DATA_FIELDS = ("dataset", "test_share", "data_source", "data_dir")
 
 
@@ -60,6 +61,12 @@ def unfinished(runs: Sequence[study_lib.Run], workdir: epath.Path) -> list[study
     """Those of the runs that are not finished; raises WorkdirError as `finished` does."""
     done = finished(runs, workdir)
     return [run for run in runs if run.name not in done]
+
+
+def reasons(names: Sequence[str], workdir: epath.Path) -> dict[str, str]:
+    """{name: why} of those runs that have failed and not gone on since."""
+    files = {name: workdir / name / FAILED for name in names}
+    return {name: file.read_text().strip() for name, file in files.items() if file.exists()}
 
 
 def check_images(runs: Sequence[study_lib.Run], done: Mapping[str, runs_lib.Run]) -> None:
@@ -165,8 +172,17 @@ class OwnRequest(signals.StopRequest):
 def _train_folder(run, folder: epath.Path, data, shared: train.Shared, on_epoch) -> None:
     config = catalogue.absolute(run.config)
     with claims.claim(folder, config) as finished:
-        if not finished:  # as it is where another process was faster
+        if finished:  # as it is where another process was faster
+            return
+        (folder / FAILED).unlink(missing_ok=True)
+        try:
             train.train_runs(config, folder, data, shared, title=run.name, on_epoch=on_epoch)
+        except errors.Interrupted:
+            raise
+        except Exception as error:
+            with contextlib.suppress(errors.UserError):  # a full disk may be what is wrong
+                workdir_lib.write_bytes(folder / FAILED, f"{_reason(error)}\n".encode())
+            raise
 
 
 def _failures(ended: Mapping[str, BaseException | None]) -> dict[str, str]:
@@ -177,10 +193,20 @@ def _failures(ended: Mapping[str, BaseException | None]) -> dict[str, str]:
             continue
         if not isinstance(error, Exception) or isinstance(error, errors.Interrupted):
             raise error
-        known = isinstance(error, errors.UserError | errors.Diverged)
-        failed[name] = str(error) if known else f"{type(error).__name__}: {error}"
-        logging.error("%s failed: %s", name, failed[name], exc_info=None if known else error)
+        failed[name] = _reason(error)
+        logging.error(
+            "%s failed: %s", name, failed[name], exc_info=None if _is_known(error) else error
+        )
     return failed
+
+
+def _is_known(error: BaseException) -> bool:
+    """Whether its sentence says all, without a traceback."""
+    return isinstance(error, errors.UserError | errors.Diverged)
+
+
+def _reason(error: BaseException) -> str:
+    return str(error) if _is_known(error) else f"{type(error).__name__}: {error}"
 
 
 class Overview:
@@ -280,8 +306,9 @@ def plan(study: study_lib.Study, runs: Sequence[study_lib.Run], workdir: epath.P
         first = of_variant[0].config
         key = data_key(of_variant[0])
         source = sources[key]
-        left = sum(run.name not in done for run in of_variant)
+        to_do = [run for run in of_variant if run.name not in done]
         work = workload.of(first, source)
+        visited = sum(_visited(workdir / run.name, work) for run in to_do)
         speed = _speed_so_far(study, variant, work, workdir)
         if not speed.keys() >= work.phases:
             like = _networks(first), frozenset(work.phases), key
@@ -289,7 +316,8 @@ def plan(study: study_lib.Study, runs: Sequence[study_lib.Run], workdir: epath.P
                 measured[like] = workload.measure(first, work, classes=len(source.class_names))
             speed = measured[like]
         seconds = work.seconds(speed)
-        rows.append(workload.Row(variant, len(of_variant) - left, left, work, seconds))
+        counts = len(of_variant) - len(to_do), len(to_do)
+        rows.append(workload.Row(variant, *counts, work, seconds, begun=visited / work.images))
     lanes = devices.lanes(study.runs[0].config.devices_per_run)
     return workload.table(rows, len(lanes.meshes))
 

@@ -135,6 +135,11 @@ class Row(NamedTuple):
     left: int
     work: Work
     seconds: float  # of one seed
+    begun: float = 0.0  # what is done already of the seeds that are left, 1 being a whole one
+
+    @property
+    def seconds_left(self) -> float:
+        return max(self.left - self.begun, 0.0) * self.seconds
 
 
 def table(rows: Sequence[Row], at_once: int) -> str:
@@ -145,11 +150,11 @@ def table(rows: Sequence[Row], at_once: int) -> str:
     for row in rows:
         low, *_, high = sorted([*row.work.train.values()] * 2)
         images = f"{low:,}" if low == high else f"{low:,}-{high:,}"
-        times = as_time(row.seconds), as_time(row.left * row.seconds)
+        times = as_time(row.seconds), as_time(row.seconds_left)
         cells = (row.done, row.left, len(row.work.train), images, row.work.epochs, *times)
         lines.append(f"{row.variant:{width}}" + "".join(f"{cell!s:>14}" for cell in cells))
     left = sum(row.left for row in rows)
-    together = sum(row.left * row.seconds for row in rows) / at_once
+    together = sum(row.seconds_left for row in rows) / at_once
     # No run is shared, so that devices may have nothing to do while the longest one trains.
     longest = max((row.seconds * row.work.largest_share for row in rows if row.left), default=0.0)
     seconds = max(together, longest)

@@ -120,6 +120,15 @@ def test_of_a_job_that_ends_at_once_only_what_it_left_has_failed(
     assert len(done) == (2 if cluster == "slurm" else 1)  # jobs
 
 
+def test_the_time_left_goes_by_what_the_jobs_have_finished():
+    counts = "study: 5 done, 4 to come in 2 job(s)"
+    assert launch.line(5, 4, 2, since=0, seconds=60.0) == counts
+    assert launch.line(5, 4, 2, since=2, seconds=60.0) == (
+        f"{counts}; about 0:02:00 left at the pace up to now"
+    )
+    assert launch.line(9, 0, 0, since=6, seconds=60.0) == "study: 9 done, 0 to come in 0 job(s)"
+
+
 def child_of(job) -> str:
     """The process that trains, whose parent is the local executor's controller."""
     for status in pathlib.Path("/proc").glob("[0-9]*/status"):

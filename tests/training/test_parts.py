@@ -4,6 +4,7 @@ import dataclasses
 import json
 import os
 import pathlib
+import shutil
 import signal
 import subprocess
 import sys
@@ -105,6 +106,11 @@ def test_a_fault_of_one_run_leaves_the_others_alone(straight, tmp_path, tiny_dat
     assert train_all(tmp_path, tiny_data) == {"plain/seed_1": "MemoryError: too large"}
     others = [name for name in NAMES if name != "plain/seed_1"]
     assert contents(tmp_path, others) == contents(straight, others)
+    # The page of a part that another machine trains tells of it too, until the run goes on.
+    folder = workdir.resolve(tmp_path)
+    assert parts.reasons(NAMES, folder) == {"plain/seed_1": "MemoryError: too large"}
+    monkeypatch.setattr(train, "train_runs", run)
+    assert train_all(tmp_path, tiny_data) == {} == parts.reasons(NAMES, folder)
 
 
 def test_a_signal_stops_all_and_the_same_command_goes_on(
@@ -230,6 +236,18 @@ def test_the_plan_counts_what_is_left_and_times_it(tmp_path, tiny_data, monkeypa
     # 7 classes of 10 and 3 of 6 images in a fold: 88, and 6 more.
     assert rows == {"plain": ["1", "1", "2", "88"], "expanded": ["0", "2", "2", "94"]}
     assert "4 trainings, 1 done; the other 3 take about 0:" in lines[-1]
+    # Half of a seed that was stopped needs no time again.
+    finished, stopped = tmp_path / "plain" / "seed_0", tmp_path / "plain" / "seed_1"
+    stopped.mkdir()
+    for file in ("dataset.json", "run.json"):
+        shutil.copy(finished / file, stopped)
+    (stopped / "config.json").write_text(saved_config.to_text(made.runs[2].config))
+    told = (finished / "history.jsonl").read_text().splitlines(keepends=True)
+    (stopped / "history.jsonl").write_text("".join(told[: len(told) // 2]))
+    monkeypatch.setattr(workload, "table", lambda rows, at_once: rows)
+    plain, expanded = parts.plan(made, made.runs, folder)
+    assert (plain.left, plain.begun, expanded.begun) == (1, 0.5, 0)
+    monkeypatch.undo()
     monkeypatch.setattr(parts.dataset, "open_source", lambda config: pytest.fail("not needed"))
     assert parts.plan(made, made.runs[:1], folder) == "1 trainings, all of them done"
     assert parts.plan(made, (), folder) == "0 trainings, all of them done"  # of an empty part

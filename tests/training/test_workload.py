@@ -81,6 +81,8 @@ def test_the_table_has_a_row_a_variant_and_the_time_of_all():
     assert cells[0] == ["1", "2", "2", "60-90", "5", "0:01:30", "0:03:00"]
     assert cells[1] == ["0", "1", "1", "12,000", "10", "1:00:00", "1:00:00"]
     assert last.startswith("4 trainings, 1 done; the other 3 take about 1:03:00 with 1 run(s) at")
+    half = workload.table([rows[0]._replace(begun=0.5)], 1).splitlines()
+    assert half[1].endswith("0:02:15") and "about 0:02:15 with" in half[2]
     done = workload.table([rows[0]._replace(done=3, left=0)], 4).splitlines()[-1]
     assert done.startswith("3 trainings, 3 done; the other 0 take about 0:00:00 with 4 run(s)")
 
