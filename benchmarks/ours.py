@@ -11,7 +11,7 @@ from benchmarks import worker
 from caecnn_jax import config as config_lib
 from caecnn_jax.data import augment
 from caecnn_jax.networks import models
-from caecnn_jax.training import devices, epochs, optimizers, steps, train, trainer
+from caecnn_jax.training import devices, epochs, optimizers, orders, steps, trainer
 
 
 class Ours:
@@ -25,7 +25,7 @@ class Ours:
         devices.start(self.config.dtype)
         data = worker.random_data()
         self.split = worker.fold_splits(self.config, data)[0]
-        pipeline = train.pipeline_of(self.config, data.images.shape[1:], augment.CIFAR10)
+        pipeline = epochs.pipeline_of(self.config, data.images.shape[1:], augment.CIFAR10)
         self.place = epochs.place(data, pipeline, devices.lanes(0).meshes[0])
         per_call = self.config.steps_per_call
         self.train_order = self.place.order(self.split.expanded, self.config.batch_size, per_call)
@@ -68,7 +68,7 @@ class Ours:
             )
             return
         self.epoch += 1
-        order = epochs.shuffled(self.train_order, self._key(epochs.SHUFFLE, self.epoch))
+        order = orders.shuffled(self.train_order, self._key(epochs.SHUFFLE, self.epoch))
         factors = optimizers.lr_factors(self.config, self.epoch, order.num_steps)
         for state, _, metrics in epochs.train(
             self.state,

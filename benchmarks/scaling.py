@@ -26,7 +26,7 @@ from jax.sharding import NamedSharding, PartitionSpec
 
 from benchmarks import worker
 from caecnn_jax.data import augment
-from caecnn_jax.networks import models, ops
+from caecnn_jax.networks import backend, models
 from caecnn_jax.training import devices, steps
 
 DEVICES = 8  # simulated ones
@@ -122,7 +122,7 @@ def compile_step(config, batch_size: int, num_devices: int):
         shaped((batch_size,), jnp.int32, "data"),
         shaped((batch_size,), bool, "data"),
     )
-    with mock.patch.object(ops, "use_plain", lambda plain: True):
+    with mock.patch.object(backend, "use_plain", lambda plain: True):
         return jax.jit(step).lower(state, *batch, shaped(key.shape, key.dtype)).compile()
 
 

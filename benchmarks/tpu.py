@@ -36,9 +36,9 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
 
 from caecnn_jax.data import augment
-from caecnn_jax.networks import models, ops
+from caecnn_jax.networks import backend, models
 from caecnn_jax.results import predict
-from caecnn_jax.training import epochs, steps, train
+from caecnn_jax.training import epochs, steps
 
 RESULTS = pathlib.Path(__file__).resolve().parent / "results"
 NUM_IMAGES, IMAGE_SHAPE, NUM_CLASSES = 60_000, (32, 32, 3), 10  # of CIFAR-10
@@ -61,7 +61,7 @@ class NoCompiler(Exception):
 def as_on_tpu() -> Iterator[None]:
     """Within, the program takes the forms that it takes on a TPU; nothing traced so outlives it."""
     real = jax.default_backend
-    cached = ops.compiler_options, epochs._compiled, steps._compiled_init
+    cached = backend.compiler_options, epochs._compiled, steps._compiled_init
 
     def forget():
         jax.clear_caches()
@@ -108,7 +108,7 @@ def _init(config, mesh: Mesh) -> jax.stages.Lowered:
 
 def _train(config, mesh: Mesh, joint: bool) -> jax.stages.Lowered:
     num_steps = config.steps_per_call or epochs.STEPS_PER_CALL_ELSEWHERE
-    pipeline = train.pipeline_of(config, IMAGE_SHAPE, augment.CIFAR10)
+    pipeline = epochs.pipeline_of(config, IMAGE_SHAPE, augment.CIFAR10)
     state = _placed(_state(config), mesh)
     factors = {part: _array((num_steps,), jnp.float32) for part in state.params}
     compiled = epochs._compiled(epochs._train_chunk, ("joint", "pipeline"), donated="state")

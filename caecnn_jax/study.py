@@ -12,20 +12,17 @@ import those beside it, and "base" be one of them.
 """
 
 import builtins
-import importlib.machinery
 import itertools
 import os
 import pathlib
 import re
-import sys
-import types
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import ml_collections
 import numpy as np
 
-from caecnn_jax import command_line, errors
+from caecnn_jax import command_line, errors, python_file
 from caecnn_jax import config as config_lib
 from caecnn_jax import fields as field_checks
 
@@ -157,7 +154,7 @@ def get_config(path: str) -> ml_collections.ConfigDict:
 
 def _fields(path: str) -> dict[str, Any]:
     """What the file's get_study returns, and for "base" the ConfigDict."""
-    fields = _call(path, "get_study")
+    fields = python_file.call(path, "get_study")
     if not isinstance(fields, Mapping):
         raise StudyError(f"{path}: get_study must return a dict, not {fields!r}")
     if missing := KEYS - fields.keys():
@@ -169,31 +166,8 @@ def _fields(path: str) -> dict[str, Any]:
     return {**fields, "base": _base(fields["base"], folder)}
 
 
-def _call(path: str, function: str, folder: str = "") -> Any:
-    """What a function of a Python file returns, "FILE" or "FILE:argument", if need be in `folder`.
-
-    Meanwhile the file is a module that Python knows, and may import those beside it.
-    """
-    given, colon, argument = command_line.own_file(path).partition(":")
-    file = given if os.path.isfile(given) else os.path.join(folder, given)
-    if not os.path.isfile(file):
-        raise StudyError(f"{given}: there is no such file")
-    name, python_path = f"<{pathlib.Path(file).stem}>", list(sys.path)
-    sys.modules[name] = module = types.ModuleType(name)
-    module.__file__ = file
-    sys.path.append(os.path.dirname(os.path.abspath(file)))  # last: the program's packages win
-    try:
-        importlib.machinery.SourceFileLoader(name, file).exec_module(module)
-        if (found := getattr(module, function, None)) is None:
-            raise StudyError(f"{file}: has no function {function}")
-        return found(argument) if colon else found()
-    finally:
-        sys.path[:] = python_path
-        sys.modules.pop(name, None)
-
-
 def _base(base: str | ml_collections.ConfigDict, folder: str = "") -> ml_collections.ConfigDict:
-    config = _call(base, "get_config", folder) if isinstance(base, str) else base
+    config = python_file.call(base, "get_config", folder) if isinstance(base, str) else base
     if not isinstance(config, ml_collections.ConfigDict):
         raise StudyError(f"base={base!r}: must be a config file or a ConfigDict")
     return config

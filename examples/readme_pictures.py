@@ -20,7 +20,7 @@ sys.path.insert(0, str(ROOT))
 
 from caecnn_jax import errors, run_names  # noqa: E402
 from caecnn_jax.data import dataset  # noqa: E402
-from caecnn_jax.records import figures, runs, workdir  # noqa: E402
+from caecnn_jax.records import figures, pictures, runs, workdir  # noqa: E402
 from caecnn_jax.reports import report  # noqa: E402
 from caecnn_jax.results import predict  # noqa: E402
 
@@ -36,10 +36,10 @@ def reconstructions(folder: pathlib.Path, fold: str | None) -> bytes:
     if model.config.use_cnn:
         tops = model.classify(images).argmax(axis=1)
         captions = [data.class_names[top] for top in tops]
-    return figures.reconstructions(images, model.reconstruct(images), captions)
+    return pictures.reconstructions(images, model.reconstruct(images), captions)
 
 
-def pictures(folder: pathlib.Path, fold: str | None) -> dict[str, bytes]:
+def drawn(folder: pathlib.Path, fold: str | None) -> dict[str, bytes]:
     """The three PNG files by name."""
     run = runs.read(folder)
     name = fold or list(run.history)[-1]
@@ -84,7 +84,7 @@ def main() -> None:
     if args.output:
         workdir.write_bytes(workdir.resolve(args.output), reconstructions(folder, args.fold))
     if args.together:
-        picture = together(pictures(folder, args.fold))
+        picture = together(drawn(folder, args.fold))
         workdir.write_bytes(workdir.resolve(args.together), picture)
 
 

@@ -10,6 +10,7 @@ import jax
 import numpy as np
 
 from caecnn_jax.data import augment, cifar, dataset
+from caecnn_jax.data.description import Description
 from caecnn_jax.networks import models
 from caecnn_jax.results import predict
 from caecnn_jax.training import steps
@@ -17,7 +18,7 @@ from configs import default
 
 PROJECT = pathlib.Path(__file__).parent.parent
 KINDS = ("cae", "cnn", "code", "mixed")
-ABOUT = dataset.Description("cifar10", cifar.CLASS_NAMES, 32, 3, augment.MEAN, augment.STD, "")
+ABOUT = Description("cifar10", cifar.CLASS_NAMES, 32, 3, augment.MEAN, augment.STD, "")
 
 
 def prepared_data_dir() -> str | None:

@@ -10,7 +10,7 @@ import numpy as np
 from etils import epath
 from PIL import Image
 
-from caecnn_jax.records import figures, runs
+from caecnn_jax.records import pictures, runs
 from caecnn_jax.results import metrics
 
 CLASSES = ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"]
@@ -71,7 +71,7 @@ def record(rng, run, epoch, warmup, skill, use_cnn=True, use_cae=True):
     }
 
 
-def pictures(rng, epoch, count=16):
+def drawn(rng, epoch, count=16):
     """Smooth random images and a reconstruction that gets sharper with the epoch."""
     coarse = Image.fromarray(rng.integers(0, 255, (4 * count, 4, 3), dtype=np.uint8))
     tall = np.asarray(coarse.resize((32, 32 * count), Image.Resampling.BICUBIC))
@@ -79,7 +79,7 @@ def pictures(rng, epoch, count=16):
     noise = rng.normal(0, 60 / epoch, originals.shape)
     captions = [CLASSES[index % 10] for index in range(count)]
     blurred = np.clip(originals + noise, 0, 255).astype(np.uint8)
-    return figures.reconstructions(originals, blurred, captions)
+    return pictures.reconstructions(originals, blurred, captions)
 
 
 def make_run(
@@ -138,7 +138,7 @@ def make_run(
         (workdir / "images" / name).mkdir(parents=True)
         for epoch in range(5, cut(name) + 1, 5) if use_cae else ():
             path = workdir / "images" / name / f"reconstruction-epoch-{epoch:04d}.png"
-            path.write_bytes(pictures(np.random.default_rng(1), epoch))
+            path.write_bytes(drawn(np.random.default_rng(1), epoch))
     if finished:
         found = {}
         for name in names:

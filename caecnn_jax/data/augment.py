@@ -5,7 +5,7 @@ they depend on a key alone and not on what computes them.
 
 Pixels are read in two forms. A CPU gathers them, one by one. An accelerator has no use for that: of
 a TPU's training step eight in ten cycles went to it. It multiplies matrices instead, which `plain`
-selects (by default everywhere but on CPU, as in `networks.ops`).
+selects (by default everywhere but on CPU, as in `networks.backend`).
 """
 
 from typing import Any, NamedTuple

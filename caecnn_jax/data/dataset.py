@@ -15,7 +15,7 @@ import shlex
 import sys
 import textwrap
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import ml_collections
 import numpy as np
@@ -71,26 +71,6 @@ def in_order(data: Dataset, class_names: Sequence[str]) -> Dataset:
     labels = np.array([order.index(name) for name in data.class_names], np.int32)[data.labels]
     digest = pixels.digest(data.images, labels, data.num_train, order)
     return dataclasses.replace(data, labels=labels, class_names=order, digest=digest)
-
-
-class Description(NamedTuple):
-    """What a finished run needs to know of its data: dataset.json."""
-
-    name: str
-    class_names: tuple[str, ...]
-    image_size: int  # pixels, height and width
-    channels: int
-    mean: tuple[float, ...]  # of each channel, on the scale 0..1
-    std: tuple[float, ...]
-    digest: str
-
-
-def description(data: Dataset, mean: Sequence[float], std: Sequence[float]) -> Description:
-    """The description of data that are normalised with `mean` and `std`."""
-    _, size, _, channels = data.images.shape
-    return Description(
-        data.name, data.class_names, size, channels, tuple(mean), tuple(std), data.digest
-    )
 
 
 class Source:
@@ -165,18 +145,10 @@ class Source:
             notes,
             tuple(found.files[place] for place in order[read.kept]) if found.files else (),
         )
-        _check_train_part(data)
+        requirements.check_train_part(data.name, data.class_names, counts(data)[0])
         if not digest and (twice := pixels.shared(data.images, data.num_train)):
             logging.warning("%s: %s", data.name, _shared_in_words(twice, data))
         return data
-
-
-def _check_train_part(data: Dataset) -> None:
-    """Each class still trains after what cannot be read was left out."""
-    counts = np.bincount(data.labels[: data.num_train], minlength=len(data.class_names))
-    if counts.min() == 0:
-        name = data.class_names[int(counts.argmin())]
-        raise DataError(f"{data.name}: no training image of class {name!r} can be read")
 
 
 def _shared_in_words(count: int, data: Dataset) -> str:

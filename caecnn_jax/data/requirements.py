@@ -7,6 +7,7 @@ import ml_collections
 from caecnn_jax import config as config_lib
 from caecnn_jax import fields
 from caecnn_jax.data import sampling
+from caecnn_jax.errors import DataError
 
 
 def check(
@@ -71,3 +72,10 @@ def _check_rest(config: ml_collections.ConfigDict, sizes: Mapping[str, int]) -> 
                 f"config.num_folds={config.num_folds}: must be at most {size}, the training images "
                 f"of class {name!r}{tail}: lower it, set config.do_cv=False or add images"
             )
+
+
+def check_train_part(name: str, class_names: Sequence[str], train_counts: Sequence[int]) -> None:
+    """Raises DataError where a class has no image to train on left: none that can be read."""
+    for class_name, count in zip(class_names, train_counts, strict=True):
+        if not count:
+            raise DataError(f"{name}: no training image of class {class_name!r} can be read")

@@ -9,8 +9,8 @@ jaxlib 0.10.2, two cores), and what is done about it here:
   gradients written in that form;
 - jaxlib 0.10 hands convolutions to YNNPACK, which is slower for these shapes than XLA's own kernel,
   and computes an elementwise result again in each place that reads it, mostly out of order: slower
-  than the convolutions themselves. `compiler_options` turns off the first, and the pass that drops
-  the barriers which keep the second from happening (`_once`);
+  than the convolutions themselves. `backend.compiler_options` turns off the first, and the pass
+  that drops the barriers which keep the second from happening (`backend.once`);
 - that kernel gathers the windows of few channels one value at a time: `_cpu_conv` gives it more;
 - the gradient of a max-pool (`select_and_scatter`) becomes a five-operand reduce-window and a
   scatter, a third of the step: `max_pool` remembers where in each window its maximum was;
@@ -18,7 +18,7 @@ jaxlib 0.10.2, two cores), and what is done about it here:
   register: `batch_norm` and `add_bias` work on rows of all columns' channels.
 
 Every function of these takes `plain`, by default true anywhere but on CPU, where it leaves the work
-to XLA. A TPU needs help too: `dense` and `of_labels` spare it many small operations.
+to XLA. A TPU needs help too: `dense` spares it many small operations.
 """
 
 import functools
@@ -28,30 +28,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-_CPU_OPTIONS = {
-    "xla_cpu_experimental_ynn_fusion_type": "LIBRARY_FUSION_TYPE_INDIVIDUAL_DOT",
-    "xla_disable_hlo_passes": "cse_barrier_expander",  # what removes optimization barriers
-}
-
-
-@functools.cache
-def compiler_options():
-    """Return the `compiler_options` that `jax.jit` should compile training and evaluation with.
-
-    Empty on accelerators, and where this version of XLA does not know the option.
-    """
-    if jax.default_backend() != "cpu":
-        return {}
-    try:
-        jax.jit(lambda x: x, compiler_options=_CPU_OPTIONS).lower(0.0).compile()
-    except jax.errors.JaxRuntimeError:
-        return {}
-    return dict(_CPU_OPTIONS)
-
-
-def use_plain(plain=None):
-    """Return whether work is left to XLA: true anywhere but on CPU, unless told otherwise."""
-    return jax.default_backend() != "cpu" if plain is None else plain
+from caecnn_jax.networks import backend
 
 
 def _conv(x, kernel, padding=((1, 1), (1, 1)), strides=(1, 1), **options):
@@ -72,13 +49,9 @@ def _plain_conv(x, kernel, *args, **options):
     return _conv(x, kernel, *args, **options)
 
 
-# Computed once, whoever reads it. Only a program compiled with `compiler_options` keeps to it.
-_once = lax.optimization_barrier
-
-
 def conv3x3(x, kernel, plain=None):
     """Convolve [B, H, W, C] with [3, 3, C, D], padded to keep H and W; no bias."""
-    return _plain_conv(x, kernel) if use_plain(plain) else _cpu_conv3x3(x, kernel)
+    return _plain_conv(x, kernel) if backend.use_plain(plain) else _cpu_conv3x3(x, kernel)
 
 
 # [j, a, b, p]: output column p of a pair reads with the kernel's column j the column b of pair a of
@@ -108,13 +81,13 @@ def _cpu_conv3x3(x, kernel):
 
 
 def _cpu_conv3x3_forward(x, kernel):
-    x = _once(x)
+    x = backend.once(x)
     return _cpu_conv(x, kernel), (x, kernel)
 
 
 def _cpu_conv3x3_backward(saved, gradient):
     x, kernel = saved
-    gradient = _once(gradient)
+    gradient = backend.once(gradient)
     to_x = _conv(gradient, kernel[::-1, ::-1].transpose(0, 1, 3, 2))
     return to_x, _to_kernel(x, gradient)
 
@@ -133,7 +106,7 @@ def conv_transpose4x4(x, kernel, plain=None):
 
     As linen's ConvTranspose with strides (2, 2) and padding ((2, 2), (2, 2)), PyTorch's padding=1.
     """
-    return _conv_transpose4x4(x, kernel, use_plain(plain))
+    return _conv_transpose4x4(x, kernel, backend.use_plain(plain))
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
@@ -146,7 +119,7 @@ def _conv_transpose4x4_forward(x, kernel, plain):
         return _plain_conv(x, kernel, ((2, 2), (2, 2)), lhs_dilation=(2, 2)), (x, kernel)
     # A 3x3 convolution to the 2x2 pixels that come of each pixel, as channels, then in their place.
     # Output pixel 2i + r reads input pixel i - 1 + a with the kernel's row 2a - r, where it is one.
-    x = _once(x)
+    x = backend.once(x)
     batch, height, width, _ = x.shape
     channels_out = kernel.shape[-1]
     padded = jnp.pad(kernel, ((1, 1), (1, 1), (0, 0), (0, 0)))
@@ -160,7 +133,7 @@ def _conv_transpose4x4_forward(x, kernel, plain):
 def _conv_transpose4x4_backward(plain, saved, gradient):
     x, kernel = saved
     conv = _plain_conv if plain else _conv
-    gradient = gradient.astype(x.dtype) if plain else _once(gradient)
+    gradient = gradient.astype(x.dtype) if plain else backend.once(gradient)
     flipped = kernel[::-1, ::-1].transpose(0, 1, 3, 2)
     to_x = conv(gradient, flipped, strides=(2, 2))
     # The transpose of `to_x` as a function of the kernel: the gradient read with a stride of 2. As
@@ -178,14 +151,9 @@ def max_pool(x, plain=None):
 
     The gradient goes to a window's first maximum, row by row, as in XLA and PyTorch.
     """
-    if use_plain(plain):
+    if backend.use_plain(plain):
         return lax.reduce_window(x, -jnp.inf, lax.max, (1, 2, 2, 1), (1, 2, 2, 1), "VALID")
     return _cpu_max_pool(x)
-
-
-def _windows(x):
-    batch, height, width, channels = x.shape
-    return x.reshape(batch, height // 2, 2, width // 2, 2, channels)
 
 
 @jax.custom_vjp
@@ -194,7 +162,8 @@ def _cpu_max_pool(x):
 
 
 def _cpu_max_pool_forward(x):
-    windows = _windows(x)
+    batch, height, width, channels = x.shape
+    windows = x.reshape(batch, height // 2, 2, width // 2, 2, channels)
     a, b, c, d = (windows[:, :, row, :, column] for row in (0, 1) for column in (0, 1))
     top, bottom = jnp.maximum(a, b), jnp.maximum(c, d)
     place = jnp.where(top >= bottom, jnp.where(a >= b, 0, 1), jnp.where(c >= d, 2, 3))
@@ -220,7 +189,7 @@ def _rows(x, plain=False):
 
 def _in_rows(v, x, plain=False):
     """A value for each channel [C], for the rows of `x`: [1, W * C], or plain [1, 1, 1, C]."""
-    return v[None, None, None] if plain else _once(jnp.tile(v, x.shape[2]))[None]
+    return v[None, None, None] if plain else backend.once(jnp.tile(v, x.shape[2]))[None]
 
 
 def _sum(rows, x, weight=None, plain=False):
@@ -231,12 +200,12 @@ def _sum(rows, x, weight=None, plain=False):
         columns = rows.sum(0)
     else:
         columns = weight @ rows.reshape(x.shape[0], x.shape[1], -1).sum(1)
-    return _once(columns).reshape(x.shape[2:]).sum(0)
+    return backend.once(columns).reshape(x.shape[2:]).sum(0)
 
 
 def add_bias(x, bias, plain=None):
     """Add [C] to [B, H, W, C]."""
-    return x + bias[None, None, None] if use_plain(plain) else _cpu_add_bias(x, bias)
+    return x + bias[None, None, None] if backend.use_plain(plain) else _cpu_add_bias(x, bias)
 
 
 @jax.custom_vjp
@@ -249,7 +218,7 @@ def _cpu_add_bias_forward(x, bias):
 
 
 def _cpu_add_bias_backward(_, gradient):
-    gradient = _once(gradient)
+    gradient = backend.once(gradient)
     return gradient, _sum(_rows(gradient), gradient)
 
 
@@ -264,7 +233,7 @@ def batch_norm(x, mask, scale, bias, plain=None):
     """
     x = x.astype(jnp.promote_types(x.dtype, jnp.float32))
     weight = jnp.ones(x.shape[0], x.dtype) if mask is None else mask.astype(x.dtype)
-    return _batch_norm(x, weight, scale, bias, use_plain(plain))
+    return _batch_norm(x, weight, scale, bias, backend.use_plain(plain))
 
 
 def _count(x, weight):
@@ -277,7 +246,7 @@ def _batch_norm(x, weight, scale, bias, plain):
 
 
 def _batch_norm_forward(x, weight, scale, bias, plain):
-    once = (lambda v: v) if plain else _once
+    once = (lambda v: v) if plain else backend.once
     x = once(x)
     rows = _rows(x, plain)
     sums = (_sum(v, x, weight, plain) for v in (rows, rows * rows))
@@ -290,7 +259,7 @@ def _batch_norm_forward(x, weight, scale, bias, plain):
 def _batch_norm_backward(plain, saved, gradients):
     # Written out: a gradient derived of the sum of squares passes over the maps once more.
     x, weight, scale, mean, variance = saved
-    gradient = gradients[0] if plain else _once(gradients[0])
+    gradient = gradients[0] if plain else backend.once(gradients[0])
     rows, gradient_rows = _rows(x, plain), _rows(gradient, plain)
     root = lax.rsqrt(variance + 1e-5)
     to_bias = _sum(gradient_rows, x, plain=plain)
@@ -315,7 +284,7 @@ def normalize(x, mean, variance, scale, bias, plain=None):
     """
     factor = lax.rsqrt(variance + 1e-5) * scale
     shift = bias - mean * factor
-    plain = use_plain(plain)
+    plain = backend.use_plain(plain)
     y = _rows(x, plain) * _in_rows(factor, x, plain) + _in_rows(shift, x, plain)
     return y.reshape(x.shape)
 
@@ -329,15 +298,3 @@ def dense(maps, kernel):
         return maps.reshape(maps.shape[0], -1) @ kernel
     windows = kernel.reshape(*maps.shape[1:], -1)
     return _plain_conv(maps, windows, ((0, 0), (0, 0)))[:, 0, 0]
-
-
-def of_labels(logits, labels, plain=None):
-    """Return the logit [B] of each image's label, of logits [B, K] and int labels [B].
-
-    A gather of a number an image costs a TPU seven operations; all terms of the sum but one are 0,
-    so that it is exact.
-    """
-    if not use_plain(plain):
-        return jnp.take_along_axis(logits, labels[:, None], axis=-1)[:, 0]
-    is_label = labels[:, None] == jnp.arange(logits.shape[-1])[None]
-    return jnp.where(is_label, logits, 0).sum(-1)

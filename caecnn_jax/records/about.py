@@ -17,6 +17,7 @@ from etils import epath
 
 from caecnn_jax import legible, run_names, saved_config
 from caecnn_jax.data import augment, cifar, dataset, sampling
+from caecnn_jax.data.description import Description
 from caecnn_jax.records import workdir
 from caecnn_jax.results import schema
 
@@ -60,7 +61,7 @@ def describe(
     }
 
 
-def write_description(folder: epath.Path, description: dataset.Description) -> None:
+def write_description(folder: epath.Path, description: Description) -> None:
     """Writes dataset.json."""
     workdir.write_json(folder / DESCRIPTION, description._asdict())
 
@@ -78,7 +79,7 @@ def read(folder: epath.Path) -> schema.About:
     return workdir.fitting(workdir.read_json(path), path, schema.About)
 
 
-def read_description(folder: epath.Path) -> dataset.Description:
+def read_description(folder: epath.Path) -> Description:
     """What dataset.json holds; raises WorkdirError when it is missing or damaged.
 
     Runs of format 1 have none: they are about CIFAR-10.
@@ -86,13 +87,13 @@ def read_description(folder: epath.Path) -> dataset.Description:
     path = folder / DESCRIPTION
     if workdir.read_format(folder) == 1:
         statistics = augment.CIFAR10
-        return dataset.Description("cifar10", cifar.CLASS_NAMES, 32, 3, *statistics, cifar.DIGEST)
-    kinds = typing.get_type_hints(dataset.Description)
+        return Description("cifar10", cifar.CLASS_NAMES, 32, 3, *statistics, cifar.DIGEST)
+    kinds = typing.get_type_hints(Description)
     fields = workdir.fitting(workdir.read_json(path), path, kinds)
     if differing := fields.keys() ^ kinds.keys():
         listed = ", ".join(sorted(differing))
         raise workdir.damaged(path, f"it lacks, or should not have, {listed}")
-    return dataset.Description(**saved_config.as_tuples(fields))
+    return Description(**saved_config.as_tuples(fields))
 
 
 def check_same(folder: epath.Path, data: dataset.Dataset) -> None:

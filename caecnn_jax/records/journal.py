@@ -194,14 +194,14 @@ class Journal:
 
     def show_reconstructions(self, autoencode: Autoencode) -> None:
         """Draws a validation image of each class over its reconstruction."""
-        from caecnn_jax.records import figures  # matplotlib takes a second to import
+        from caecnn_jax.records import pictures  # matplotlib takes a second to import
 
         labels = self._data.labels[self.split.valid]
         _, firsts = np.unique(labels, return_index=True)
         images = self._data.images[self.split.valid[firsts]]
         _, reconstructions = autoencode(images)
         captions = [self._data.class_names[label] for label in labels[firsts]]
-        png = figures.reconstructions(images, reconstructions, captions)
+        png = pictures.reconstructions(images, reconstructions, captions)
         self._picture("reconstruction", png, self.records[-1]["epoch"])
 
     def show_codes(self, autoencode: Autoencode) -> None:

@@ -20,6 +20,7 @@ import numpy as np
 
 from caecnn_jax import errors, run_names
 from caecnn_jax.data import augment, dataset, sampling
+from caecnn_jax.data.description import Description
 from caecnn_jax.networks import losses, models
 from caecnn_jax.results import trained as trained_lib
 from caecnn_jax.results.corrections import NONE, Correction
@@ -88,7 +89,7 @@ class Predictor:
     def __init__(
         self,
         config: ml_collections.ConfigDict,
-        description: dataset.Description,
+        description: Description,
         variables: Sequence[dict[str, Any]],
         corrections: Sequence[losses.PostHoc | None] = (),
         held_out: Callable[[], tuple[dataset.Dataset, np.ndarray]] | None = None,

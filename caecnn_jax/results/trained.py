@@ -16,6 +16,7 @@ from etils import epath
 from caecnn_jax import config as config_lib
 from caecnn_jax import errors, run_names
 from caecnn_jax.data import augment, catalogue, dataset, sampling
+from caecnn_jax.data.description import Description
 from caecnn_jax.networks import losses, models
 from caecnn_jax.records import about, checkpoints
 from caecnn_jax.records import workdir as workdir_lib
@@ -43,7 +44,7 @@ class Trained:
 
     folder: epath.Path
     config: ml_collections.ConfigDict
-    description: dataset.Description
+    description: Description
 
     @functools.cached_property
     def model(self) -> models.Classifier:
@@ -276,9 +277,7 @@ def open_folder(workdir: str | os.PathLike) -> Trained:
     return Trained(folder, workdir_lib.read_config(folder), about.read_description(folder))
 
 
-def networks(
-    config: ml_collections.ConfigDict, description: dataset.Description
-) -> models.Classifier:
+def networks(config: ml_collections.ConfigDict, description: Description) -> models.Classifier:
     """The networks of a config for images as described."""
     return models.from_config(
         config, num_classes=len(description.class_names), channels=description.channels

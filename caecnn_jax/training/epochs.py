@@ -1,9 +1,9 @@
 """The compiled pieces of an epoch: gather, augment, step and losses for many steps in one call.
 
 S: steps of an epoch; T: steps of one call; B: images of a batch; K: classes. The images stay on the
-device as rows of bytes, and an epoch is an `Order`: indices int32 [S, B] into them with a mask bool
-[S, B], False on padding. A call is given T steps of it, so that what is compiled serves epochs of
-any length. A step without any image changes nothing.
+device as rows of bytes, and an epoch is an `orders.Order`: indices int32 [S, B] into them with a
+mask bool [S, B], False on padding. A call is given T steps of it, so that what is compiled serves
+epochs of any length. A step without any image changes nothing.
 """
 
 import functools
@@ -13,12 +13,13 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import ml_collections
 import numpy as np
 from jax.sharding import Mesh
 
 from caecnn_jax.data import augment, dataset, sampling
-from caecnn_jax.networks import losses, models, ops
-from caecnn_jax.training import devices, steps
+from caecnn_jax.networks import backend, losses, models
+from caecnn_jax.training import devices, orders, steps
 
 # What a random stream is for; each is folded with (fold, epoch) and depends on nothing else.
 INIT, SHUFFLE, AUGMENT, MIX = range(4)
@@ -66,17 +67,12 @@ class Pipeline(NamedTuple):
         return {**batch, **dict(zip(("image", "partner", "share"), mixed, strict=True))}
 
 
-class Order(NamedTuple):
-    """Images dealt out to steps, and the steps of one call, a divisor of their number."""
-
-    indices: jax.Array  # int32 [S, B]
-    mask: jax.Array  # bool [S, B]
-    per_call: int
-
-    @property
-    def num_steps(self) -> int:
-        """S."""
-        return len(self.indices)
+def pipeline_of(
+    config: ml_collections.ConfigDict, shape: tuple[int, int, int], statistics: augment.Statistics
+) -> Pipeline:
+    """How training's batches are made of images of this shape, [height, width, channels]."""
+    aug = augment.Settings(**config.aug) if config.use_aug else None
+    return Pipeline(shape, statistics, aug, float(config.mixup_alpha))
 
 
 class Place(NamedTuple):
@@ -86,7 +82,7 @@ class Place(NamedTuple):
     data: Data
     pipeline: Pipeline
 
-    def order(self, indices: np.ndarray, batch_size: int, steps_per_call: int = 0) -> Order:
+    def order(self, indices: np.ndarray, batch_size: int, steps_per_call: int = 0) -> orders.Order:
         """`indices` int [n] in turn, in batches, the steps filled up to whole calls.
 
         `steps_per_call` 0 takes what suits the devices. B is padded to what they split evenly.
@@ -101,7 +97,7 @@ class Place(NamedTuple):
         num_steps = per_call * num_calls
         batches = sampling.in_batches(indices, batch_size, num_steps, width)
         order, mask = devices.put(self.mesh, batches, None, "data")
-        return Order(order, mask, per_call)
+        return orders.Order(order, mask, per_call)
 
 
 def place(data: dataset.Dataset, pipeline: Pipeline, mesh: Mesh) -> Place:
@@ -114,34 +110,6 @@ def random_key(seed: int, purpose: int, fold: jax.Array, epoch: jax.Array) -> ja
     """The key of one stream of random numbers, a function of its four coordinates alone."""
     key = jax.random.fold_in(jax.random.key(seed), purpose)
     return jax.random.fold_in(jax.random.fold_in(key, fold), epoch)
-
-
-def shuffle(key: jax.Array, order: jax.Array, mask: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Deals the images of `order` [S, B] out anew; the mask [S, B] keeps its shape and meaning.
-
-    Padding stays where it was, so that only an epoch's last batch is short. How much of it there is
-    does not change the order of the images.
-    """
-    padding = ~mask.ravel()
-    images_first = jnp.argsort(padding, stable=True)
-    bits = jax.random.bits(key, padding.shape, jnp.uint32)
-    dealt = order.ravel()[images_first][jnp.lexsort((bits, padding[images_first]))]
-    shuffled = jnp.zeros_like(dealt).at[images_first].set(dealt)
-    return shuffled.reshape(order.shape), mask
-
-
-def shuffled(order: Order, key: jax.Array) -> Order:
-    """An order of the same images and shapes, dealt out anew, and split over devices as before."""
-    sharding = order.indices.sharding
-    deal = jax.jit(shuffle, out_shardings=(sharding, sharding))
-    indices, mask = deal(key, order.indices, order.mask)
-    return Order(indices, mask, order.per_call)
-
-
-@functools.partial(jax.jit, static_argnames="length")
-def take(array: jax.Array, start: jax.Array, length: int) -> jax.Array:
-    """Steps `start` .. `start + length - 1` of an order or a mask [S, B]."""
-    return jax.lax.dynamic_slice_in_dim(array, start, length)
 
 
 def _train_chunk(state, data, order, mask, key, start, moment, *, joint, pipeline):
@@ -157,7 +125,7 @@ def _train_chunk(state, data, order, mask, key, start, moment, *, joint, pipelin
 
     labels, draws = data["label"][order], None
     keys = jax.vmap(jax.random.fold_in, (None, 0))(key, start + jnp.arange(len(order)))
-    if ops.use_plain():
+    if backend.use_plain():
         # On an accelerator each small operation of a step costs as much as a small layer, so that
         # all steps' draws are made before them; a CPU makes them as fast one by one.
         draws = jax.vmap(lambda key: pipeline.draws(key, order.shape[1]))(keys)
@@ -237,7 +205,7 @@ def eval_chunk(
 def train(
     state: steps.TrainState,
     data: Data,
-    order: Order,
+    order: orders.Order,
     key: jax.Array,
     moment: steps.Moment,
     *,
@@ -259,8 +227,8 @@ def train(
         state, metrics = train_chunk(
             state,
             data,
-            take(order.indices, start, length),
-            take(order.mask, start, length),
+            orders.take(order.indices, start, length),
+            orders.take(order.mask, start, length),
             key,
             start,
             moment._replace(lr_factors=factors),
@@ -277,7 +245,7 @@ def evaluate(
     model: models.Classifier,
     variables: steps.PyTree,
     data: Data,
-    order: Order,
+    order: orders.Order,
     *,
     joint: bool,
     pipeline: Pipeline,
@@ -292,7 +260,7 @@ def evaluate(
         "correction": correction,
     }
     for start in range(0, order.num_steps, order.per_call):
-        part = (take(array, start, order.per_call) for array in (order.indices, order.mask))
+        part = (orders.take(array, start, order.per_call) for array in (order.indices, order.mask))
         yield eval_chunk(model, variables, data, *part, **static)
 
 
@@ -303,7 +271,7 @@ def _compiled(chunk: Callable, static: tuple[str, ...], donated: str | None = No
         chunk,
         static_argnames=static,
         donate_argnames=donated,
-        compiler_options=ops.compiler_options(),
+        compiler_options=backend.compiler_options(),
     )
 
 

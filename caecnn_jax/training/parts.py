@@ -7,14 +7,9 @@ folds and test runs of all their folders dealt out alike. One that fails leaves 
 import concurrent.futures
 import contextlib
 import contextvars
-import sys
-import threading
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
 
 import ml_collections
-import tqdm
 from absl import logging
 from etils import epath
 
@@ -22,11 +17,11 @@ from caecnn_jax import config as config_lib
 from caecnn_jax import errors
 from caecnn_jax import study as study_lib
 from caecnn_jax.data import catalogue, dataset, requirements
-from caecnn_jax.durations import as_time
 from caecnn_jax.records import about, claims
 from caecnn_jax.records import runs as runs_lib
 from caecnn_jax.records import workdir as workdir_lib
-from caecnn_jax.training import devices, signals, train, workload
+from caecnn_jax.training import devices, sharing, signals, train, workload
+from caecnn_jax.training.overview import Overview
 
 Load = Callable[..., dataset.Dataset]  # the data of a config
 # The fields that decide which images are read; `dataset.form_of` says what they are made into.
@@ -116,7 +111,7 @@ def train_all(
     work = {run.name: workload.of(run.config, loaded[data_key(run)]) for run in to_do}
     before = {name: _visited(workdir / name, of_run) for name, of_run in work.items()}
     with (
-        train.share_devices(to_do[0].config.devices_per_run) as shared,
+        sharing.share_devices(to_do[0].config.devices_per_run) as shared,
         contextlib.closing(Overview(work, before, done=len(runs) - len(to_do))) as overview,
     ):
 
@@ -169,7 +164,7 @@ class OwnRequest(signals.StopRequest):
         return super().is_made()
 
 
-def _train_folder(run, folder: epath.Path, data, shared: train.Shared, on_epoch) -> None:
+def _train_folder(run, folder: epath.Path, data, shared: sharing.Shared, on_epoch) -> None:
     config = catalogue.absolute(run.config)
     with claims.claim(folder, config) as finished:
         if finished:  # as it is where another process was faster
@@ -207,71 +202,6 @@ def _is_known(error: BaseException) -> bool:
 
 def _reason(error: BaseException) -> str:
     return str(error) if _is_known(error) else f"{type(error).__name__}: {error}"
-
-
-class Overview:
-    """How far a study is: runs done, running, failed and to come, and the time left over all."""
-
-    def __init__(self, work: Mapping[str, workload.Work], before: Mapping[str, int], *, done: int):
-        """`work` of each run that trains now, of whose images it visited as many `before`.
-
-        `done` runs were finished before.
-        """
-        self._work = work
-        self._left = {name: one.images - before[name] for name, one in work.items()}
-        self._counts = {"done": done, "running": 0, "to come": len(work), "failed": 0}
-        self._images = sum(self._left.values())  # to come
-        self._visited = 0
-        self._began = time.monotonic()
-        self._lock = threading.Lock()
-        self._bar = tqdm.tqdm(
-            bar_format="{desc}", leave=False, disable=not sys.stderr.isatty(), position=0
-        )
-
-    @contextlib.contextmanager
-    def running(self, name: str) -> Iterator[Callable[[Mapping[str, Any]], None]]:
-        """While a run trains; yields what is told of each of its epochs' records."""
-        work, left = self._work[name], self._left[name]
-        self._change("to come", "running", f"{name} begins")
-
-        def on_epoch(record: Mapping[str, Any]) -> None:
-            nonlocal left
-            images = work.train[record["run"]]
-            left -= images
-            with self._lock:
-                self._visited += images
-                self._images -= images
-                self._bar.set_description_str(self._line())
-
-        end = "failed"
-        try:
-            yield on_epoch
-            end = "done"
-        except errors.Interrupted:
-            end = "to come"
-            raise
-        finally:
-            with self._lock:
-                self._images -= left  # of epochs that an early end spared
-            self._change("running", end, f"{name}: {'stopped' if end == 'to come' else end}")
-
-    def _change(self, before: str, after: str, what: str) -> None:
-        with self._lock:
-            self._counts[before] -= 1
-            self._counts[after] += 1
-            logging.info("%s; %s", what, self._line())
-            self._bar.set_description_str(self._line())
-
-    def _line(self) -> str:
-        counts = ", ".join(f"{count} {state}" for state, count in self._counts.items() if count)
-        if not self._visited:
-            return f"study: {counts}"
-        seconds = self._images * (time.monotonic() - self._began) / self._visited
-        return f"study: {counts}; about {as_time(seconds)} left"
-
-    def close(self) -> None:
-        """Takes the line off the terminal."""
-        self._bar.close()
 
 
 def check_data(runs: Sequence[study_lib.Run]) -> dict[tuple, dataset.Source]:

@@ -7,12 +7,10 @@ likewise, see `training.parts`.
 """
 
 import concurrent.futures
-import contextlib
 import contextvars
-import queue
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import jax
 import ml_collections
@@ -24,13 +22,23 @@ from jax.sharding import Mesh
 from caecnn_jax import config as config_lib
 from caecnn_jax import errors
 from caecnn_jax.data import augment, catalogue, dataset, pixels, sampling
+from caecnn_jax.data import description as description_lib
 from caecnn_jax.networks import models
 from caecnn_jax.part import WHOLE, Part
 from caecnn_jax.records import about, claims
 from caecnn_jax.records import workdir as workdir_lib
 from caecnn_jax.records.journal import Journal
 from caecnn_jax.results import metrics, schema
-from caecnn_jax.training import devices, early_stopping, epochs, signals, steps, trainer
+from caecnn_jax.training import (
+    devices,
+    early_stopping,
+    epochs,
+    idle_settings,
+    sharing,
+    signals,
+    steps,
+    trainer,
+)
 from caecnn_jax.training.progress import Progress, has_ended
 
 should_stop = early_stopping.should_stop
@@ -67,56 +75,15 @@ def train_and_evaluate(
             return workdir_lib.read_json(folder / "metrics.json")
         if data is None:
             data = dataset.read_checked(source or dataset.open_checked(config), config)
-        with share_devices(config.devices_per_run) as shared:
+        with sharing.share_devices(config.devices_per_run) as shared:
             return train_runs(config, folder, data, shared, part=part)
-
-
-class Shared(NamedTuple):
-    """What the runs of a command have in common, be they of one folder or of several."""
-
-    lanes: devices.Lanes
-    free: queue.SimpleQueue  # those of the lanes' meshes that no run trains on
-    request: signals.StopRequest
-    images_on: Callable[[dataset.Dataset, Mesh], epochs.Data]  # put there the first time
-
-    @contextlib.contextmanager
-    def free_mesh(self) -> Iterator[Mesh]:
-        """Waits for a mesh, which is the run's own while the context lasts."""
-        mesh = self.free.get()
-        try:
-            with jax.default_device(mesh.local_devices[0]):
-                yield mesh
-        finally:
-            self.free.put(mesh)
-
-
-@contextlib.contextmanager
-def share_devices(devices_per_run: int) -> Iterator[Shared]:
-    """The devices, dealt out, and the request to stop, which signals make while the context lasts.
-
-    Raises UserError where the devices cannot be dealt out so.
-    """
-    lanes = devices.lanes(devices_per_run)
-    free: queue.SimpleQueue = queue.SimpleQueue()
-    for mesh in lanes.meshes:
-        free.put(mesh)
-    placed: dict[tuple[int, Mesh], epochs.Data] = {}
-
-    def images_on(data: dataset.Dataset, mesh: Mesh) -> epochs.Data:
-        key = id(data), mesh  # the data outlives the runs, and a mesh has one run at a time
-        if key not in placed:
-            placed[key] = devices.put_images(mesh, data.images, data.labels)
-        return placed[key]
-
-    with signals.listen(in_step=lanes.shared) as request:
-        yield Shared(lanes, free, request, images_on)
 
 
 def train_runs(
     config: ml_collections.ConfigDict,
     folder: epath.Path,
     data: dataset.Dataset,
-    shared: Shared,
+    shared: sharing.Shared,
     *,
     part: Part = WHOLE,
     title: str = "",
@@ -132,8 +99,7 @@ def train_runs(
     is_job = part.is_whole and not lanes.part.is_whole
     kept, splits = sampling.splits(config, data.labels, data.num_train, data.class_names)
     asked, config = config, with_epochs(config, splits)
-    for sentence in config_lib.warnings(config):
-        logging.warning(sentence)
+    idle_settings.warn_of(config)
     channels = data.images.shape[-1]
     model = models.from_config(config, num_classes=len(data.class_names), channels=channels)
     statistics = statistics_of(config, data, kept)
@@ -158,7 +124,7 @@ def train_runs(
             on_epoch=on_epoch,
         )
         progress.write_history()
-        pipeline = pipeline_of(config, data.images.shape[1:], statistics)
+        pipeline = epochs.pipeline_of(config, data.images.shape[1:], statistics)
 
         def train_one(journal: Journal, mesh: Mesh) -> None:
             if has_ended(journal, config) and journal.is_complete():
@@ -192,14 +158,6 @@ def _asks_for_more(folder: epath.Path, num_epoch: int) -> bool:
             asked,
         )
     return asked != num_epoch
-
-
-def pipeline_of(
-    config: ml_collections.ConfigDict, shape: tuple[int, int, int], statistics: augment.Statistics
-) -> epochs.Pipeline:
-    """How training's batches are made of images of this shape, [height, width, channels]."""
-    aug = augment.Settings(**config.aug) if config.use_aug else None
-    return epochs.Pipeline(shape, statistics, aug, float(config.mixup_alpha))
 
 
 def with_epochs(
@@ -247,7 +205,7 @@ def restore(
 
 
 def deal_out(
-    journals: Sequence[Journal], shared: Shared, train_one: Callable[[Journal, Mesh], None]
+    journals: Sequence[Journal], shared: sharing.Shared, train_one: Callable[[Journal, Mesh], None]
 ) -> None:
     """Trains the runs, as many at the same time as there are meshes, each on a free one.
 
@@ -307,7 +265,7 @@ def _begin(
     """
     if claims.is_trained(folder):  # else it takes other images as it takes another config
         about.check_same(folder, data)
-    description = dataset.description(data, *statistics)
+    description = description_lib.of(data, *statistics)
     table = about.split_table(described["class_counts"])
     logging.info("%s: images of each class\n%s", data.name, "\n".join([*table, *data.notes]))
     described["started"] = about.started(folder) or described["started"]

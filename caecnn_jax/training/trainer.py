@@ -18,7 +18,7 @@ from caecnn_jax.data import augment
 from caecnn_jax.networks import models
 from caecnn_jax.records.journal import Journal
 from caecnn_jax.results import metrics, schema
-from caecnn_jax.training import balanced, devices, epochs, optimizers, signals, steps
+from caecnn_jax.training import devices, epochs, optimizers, orders, signals, steps
 from caecnn_jax.training.progress import Progress, has_ended, is_joint
 
 
@@ -103,12 +103,12 @@ class Trainer:
         placed, class_counts = devices.put(self._place.mesh, on_host)
         return steps.restore_state(self._model, self._recipe, placed, class_counts=class_counts)
 
-    def _order(self, epoch: int) -> epochs.Order:
+    def _order(self, epoch: int) -> orders.Order:
         """The epoch's images in random order, every class as often where the config asks for it."""
         key, first = self._key(epochs.SHUFFLE, epoch), self._config.balanced_batches_from
         if first and self._joint_epoch(epoch) >= first and is_joint(epoch, self._config):
-            return balanced.balanced(self._train_order, key, *self._members)
-        return epochs.shuffled(self._train_order, key)
+            return orders.balanced(self._train_order, key, *self._members)
+        return orders.shuffled(self._train_order, key)
 
     def _joint_epoch(self, epoch: int) -> int:
         """Counts the epochs in which the CNN trains, from 1; 1 before them."""

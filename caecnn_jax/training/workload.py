@@ -88,7 +88,7 @@ def measure(config: ml_collections.ConfigDict, work: Work, *, classes: int) -> S
     images = np.random.default_rng(0).integers(0, 256, (config.batch_size, *shape), np.uint8)
     labels = (np.arange(config.batch_size) % classes).astype(np.int32)
     statistics = augment.Statistics((0.5,) * channels, (0.25,) * channels)
-    pipeline = train.pipeline_of(config, shape, statistics)
+    pipeline = epochs.pipeline_of(config, shape, statistics)
     place = epochs.Place(mesh, devices.put_images(mesh, images, labels), pipeline)
     part = sum(work.valid.values()) / sum(work.train.values()) * FORWARD
     return {

@@ -279,13 +279,6 @@ def test_the_table_of_many_classes_is_short():
     assert any("990 classes between" in line for line in lines)
 
 
-def test_a_description_is_what_a_finished_run_needs():
-    data = made_up(("ant", "bee"))
-    assert dataset.description(data, [0.5], np.float64([0.25])) == dataset.Description(
-        "arrays", ("ant", "bee"), 8, 3, (0.5,), (0.25,), data.digest
-    )
-
-
 def test_the_command_describes_a_folder_and_says_how_to_train(tmp_path, monkeypatch, capsys):
     folder = image_folders.odd(tmp_path / "my data")
     monkeypatch.setattr(sys, "argv", ["dataset", str(folder), "--image_size=40", "--fit=pad"])

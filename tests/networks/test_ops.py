@@ -233,11 +233,3 @@ def test_forms_work_under_vmap(dtype):
     )
     for one, other in zip(found, expected, strict=True):
         np.testing.assert_allclose(one, other, rtol=0, atol=1e-12 * np.abs(other).max())
-
-
-def test_compiler_options_keep_the_barriers_that_the_cpu_forms_are_made_for():
-    function = jax.jit(lambda x: ops._once(x + 1) * 2, compiler_options=ops.compiler_options())
-    assert function(1) == 4
-    # XLA takes any name of a pass to leave out: should it rename this one, only the text tells.
-    assert "opt-barrier" in function.lower(1).compile().as_text()
-    assert "opt-barrier" not in jax.jit(lambda x: ops._once(x + 1) * 2).lower(1).compile().as_text()

@@ -11,7 +11,7 @@ import pytest
 from builders import PROJECT, make_data, tiny_config
 from etils import epath
 
-from caecnn_jax.data import dataset
+from caecnn_jax.data import description
 from caecnn_jax.part import Part
 from caecnn_jax.records import about, claims, workdir
 
@@ -40,7 +40,7 @@ def visit(folder, config=None):
 
 def finish(folder):
     visit(folder)
-    about.write_description(folder, dataset.description(make_data(), (0.5,) * 3, (0.25,) * 3))
+    about.write_description(folder, description.of(make_data(), (0.5,) * 3, (0.25,) * 3))
     workdir.write_json(folder / "run.json", {"started": "2001-02-03T04:05:06"})
     workdir.write_json(folder / "metrics.json", {"cv": None, "test": None})
 

@@ -11,7 +11,8 @@ from builders import KINDS, tiny_config
 from jax import export as jax_export
 
 from caecnn_jax import errors
-from caecnn_jax.data import augment, cifar, dataset
+from caecnn_jax.data import augment, cifar
+from caecnn_jax.data.description import Description
 from caecnn_jax.networks import models, torch_weights
 from caecnn_jax.results import export, predict
 from caecnn_jax.training import steps
@@ -39,9 +40,7 @@ def images():
 def untrained(kind):
     config = tiny_config(kind)
     state = steps.create_state(models.from_config(config), config, jax.random.key(0))
-    description = dataset.Description(
-        "cifar10", cifar.CLASS_NAMES, 32, 3, *augment.CIFAR10, cifar.DIGEST
-    )
+    description = Description("cifar10", cifar.CLASS_NAMES, 32, 3, *augment.CIFAR10, cifar.DIGEST)
     return predict.Predictor(config, description, [jax.device_get(state.variables)])
 
 

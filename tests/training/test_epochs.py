@@ -10,7 +10,7 @@ from builders import tiny_config
 
 from caecnn_jax.data import augment, sampling
 from caecnn_jax.networks import models
-from caecnn_jax.training import devices, epochs, steps
+from caecnn_jax.training import devices, epochs, orders, steps
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 
@@ -44,25 +44,6 @@ def host(tree):
 
 def assert_equal(one, other):
     jax.tree.map(np.testing.assert_array_equal, one, other)
-
-
-@pytest.mark.parametrize("num_images", [1, 7, 11, 12])
-def test_a_shuffle_is_a_permutation_that_leaves_the_padding_alone(num_images):
-    order, mask = batches(num_images)
-    shuffled, same_mask = epochs.shuffle(KEY, order, mask)
-    assert np.array_equal(same_mask, mask)
-    assert sorted(np.asarray(shuffled)[np.asarray(mask)].tolist()) == [*range(5, 5 + num_images)]
-    assert (np.asarray(shuffled)[~np.asarray(mask)] == 0).all()
-
-
-def test_shuffles_differ_by_key_and_are_uniform():
-    order, mask = batches(7, num_steps=2)
-    keys = jax.random.split(KEY, 2000)
-    shuffled, _ = jax.jit(jax.vmap(epochs.shuffle, (0, None, None)))(keys, order, mask)
-    places = np.asarray(shuffled).reshape(2000, 8)[:, :7] - 5
-    counts = np.stack([np.bincount(place, minlength=7) for place in places.T])
-    # Each image is at each place in a seventh of the cases, 286 +- 16.
-    assert counts.min() > 286 - 5 * 16 and counts.max() < 286 + 5 * 16
 
 
 def test_random_streams_differ_in_each_coordinate_and_repeat():
@@ -219,7 +200,7 @@ def test_a_batch_is_mixed_where_that_is_on(place):
 
 def test_runs_of_different_length_share_one_compiled_program(place, compilations):
     for num_images, last_step in ((40, 6), (23, 4), (64, 8)):
-        order = epochs.shuffled(place.order(np.arange(num_images), 8, 2), KEY)
+        order = orders.shuffled(place.order(np.arange(num_images), 8, 2), KEY)
         moment = steps.Moment({"cae": np.ones(order.num_steps, np.float32)})
         state = devices.put(place.mesh, host(new_state("cae")))
         given = (state, place.data, order, KEY, moment)

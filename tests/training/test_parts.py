@@ -303,17 +303,6 @@ def test_finished_seeds_of_other_images_are_refused_in_a_part_too(tmp_path, tiny
     assert not (tmp_path / "plain" / "seed_1").exists()
 
 
-def test_the_time_left_counts_no_epoch_from_before(monkeypatch):
-    clock = [0.0]
-    monkeypatch.setattr(parts.time, "monotonic", lambda: clock[0])
-    work = {"a": workload.Work({"test": 10}, {}, 0, 300)}
-    overview = parts.Overview(work, {"a": 2980}, done=0)
-    with overview.running("a") as on_epoch:
-        clock[0] = 1.0
-        on_epoch({"run": "test"})
-        assert "about 0:00:01 left" in overview._line()
-
-
 class Source:
     """The tiny data as a source."""
 

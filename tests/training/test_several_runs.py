@@ -13,7 +13,7 @@ from trainings import config_of, contents
 from caecnn_jax import errors
 from caecnn_jax.data import sampling
 from caecnn_jax.records import checkpoints, journal
-from caecnn_jax.training import devices, signals, train, trainer
+from caecnn_jax.training import devices, sharing, signals, train, trainer
 
 pytestmark = pytest.mark.usefixtures("draw_nothing")
 
@@ -25,13 +25,13 @@ def two_at_once(monkeypatch):
     monkeypatch.setattr(devices, "lanes", lambda _: devices.Lanes((mesh, mesh), shared=False))
 
 
-def sharing(*meshes) -> train.Shared:
+def shared_by(*meshes) -> sharing.Shared:
     """These meshes, for one run at a time each."""
     free = queue.SimpleQueue()
     for mesh in meshes:
         free.put(mesh)
     lanes = devices.Lanes(meshes, shared=False)
-    return train.Shared(lanes, free, signals.StopRequest(), lambda *_: None)
+    return sharing.Shared(lanes, free, signals.StopRequest(), lambda *_: None)
 
 
 class Failed(Exception):
@@ -45,7 +45,7 @@ def fake_journals(*names: str) -> list[journal.Journal]:
 
 def test_the_error_of_one_run_stops_the_others_and_is_the_one_that_is_raised():
     (mesh,) = devices.lanes(0).meshes
-    shared, stopped = sharing(mesh, mesh), []
+    shared, stopped = shared_by(mesh, mesh), []
     request = shared.request
 
     def train_one(run, _mesh):
@@ -65,7 +65,7 @@ def test_the_error_of_one_run_stops_the_others_and_is_the_one_that_is_raised():
 def test_a_run_that_had_not_begun_when_a_signal_came_does_not_begin():
     (mesh,) = devices.lanes(0).meshes
     other = jax.sharding.Mesh(mesh.devices, ("other",))
-    shared, began = sharing(mesh, other), []
+    shared, began = shared_by(mesh, other), []
 
     def train_one(run, _mesh):
         began.append(run.split.name)
@@ -91,7 +91,7 @@ def test_no_two_runs_share_a_mesh_at_the_same_time():
         busy.remove(on.axis_names)
 
     runs = fake_journals("fold_1", "fold_2", "fold_3", "fold_4", "test")
-    train.deal_out(runs, sharing(mesh, other), train_one)
+    train.deal_out(runs, shared_by(mesh, other), train_one)
     assert sorted(name for name, _ in seen) == ["fold_1", "fold_2", "fold_3", "fold_4", "test"]
     assert {axes for _, axes in seen} == {("data",), ("other",)}
 

@@ -1,20 +1,32 @@
-"""Tests of caecnn_jax.training.balanced."""
+"""Tests of caecnn_jax.training.orders."""
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from caecnn_jax.training import balanced
+from caecnn_jax.data import sampling
+from caecnn_jax.training import orders
 
 COUNTS = np.array([9, 0, 4, 1])
 MEMBERS = np.array([*range(100, 109), *range(200, 204), 300], np.int32)  # hundreds: the class
 
 
+KEY = jax.random.key(3)
+
+
+def batches(num_images, num_steps=3, batch_size=4):
+    """An order and a mask that deal out the images 5, 6, ... in turn."""
+    order, mask = sampling.in_batches(
+        np.arange(5, 5 + num_images), batch_size, num_steps, batch_size
+    )
+    return jnp.asarray(order), jnp.asarray(mask)
+
+
 def deal(seed=0, shape=(6, 5), padding=3):
     mask = np.ones(shape, bool)
     mask.ravel()[len(mask.ravel()) - padding :] = False
-    order, same = balanced.balanced_order(
+    order, same = orders.balanced_order(
         jax.random.key(seed), jnp.asarray(MEMBERS), jnp.asarray(COUNTS), jnp.asarray(mask)
     )
     assert np.array_equal(same, mask)
@@ -43,3 +55,22 @@ def test_the_key_decides_images_and_places():
     assert {1, 2, 3} == set(places.tolist())  # no class is bound to a place
     first_of_1 = {tuple(sorted(set(deal(seed, (1, 6), 0)[0].ravel()) - {300})) for seed in range(9)}
     assert len(first_of_1) > 1  # nor an image to be drawn
+
+
+@pytest.mark.parametrize("num_images", [1, 7, 11, 12])
+def test_a_shuffle_is_a_permutation_that_leaves_the_padding_alone(num_images):
+    order, mask = batches(num_images)
+    shuffled, same_mask = orders.shuffle(KEY, order, mask)
+    assert np.array_equal(same_mask, mask)
+    assert sorted(np.asarray(shuffled)[np.asarray(mask)].tolist()) == [*range(5, 5 + num_images)]
+    assert (np.asarray(shuffled)[~np.asarray(mask)] == 0).all()
+
+
+def test_shuffles_differ_by_key_and_are_uniform():
+    order, mask = batches(7, num_steps=2)
+    keys = jax.random.split(KEY, 2000)
+    shuffled, _ = jax.jit(jax.vmap(orders.shuffle, (0, None, None)))(keys, order, mask)
+    places = np.asarray(shuffled).reshape(2000, 8)[:, :7] - 5
+    counts = np.stack([np.bincount(place, minlength=7) for place in places.T])
+    # Each image is at each place in a seventh of the cases, 286 +- 16.
+    assert counts.min() > 286 - 5 * 16 and counts.max() < 286 + 5 * 16
