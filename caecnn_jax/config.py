@@ -94,6 +94,7 @@ SCHEMA = {
     "lr_factors": fields.step_factors,
     "balanced_batches_from": fields.whole(0, MAX_EPOCHS),
     "mixup_alpha": fields.mixup,
+    "refine_epochs": fields.whole(0, MAX_EPOCHS),
     "ema_decay": fields.below_one,
     "selection_metric": fields.one_of(SELECTION_METRICS),
     "batch_size": fields.whole(1, MAX_BATCH),
@@ -266,15 +267,16 @@ def is_path(dataset: str) -> bool:
 def differences(saved: ml_collections.ConfigDict, given: ml_collections.ConfigDict) -> list[str]:
     """What keeps a run of the config `saved` from going on under `given`, a sentence a field.
 
-    More epochs are no obstacle at a constant learning rate; a falling one would have fallen more
-    slowly.
+    More epochs are no obstacle at a constant learning rate and without refinement; a falling rate
+    would have fallen more slowly, and the last epochs would not have been the last.
     """
     schema, old, new = (flatten(fields) for fields in (SCHEMA, saved.to_dict(), given.to_dict()))
     free = {name for name, check in schema.items() if isinstance(check, Free)}
     # With a budget fewer than four epochs have no ramp, which more would have had.
     ramp_differs = saved.image_budget and saved.lr_ramp_epochs and saved.num_epoch < 4
     longer = given.num_epoch > saved.num_epoch
-    if saved.lr_schedule == "constant" and longer and not ramp_differs:
+    depends = saved.lr_schedule != "constant" or saved.refine_epochs
+    if longer and not depends and not ramp_differs:
         free.add("num_epoch")
     if not (is_path(saved.dataset) and is_path(given.dataset)):
         free.remove("dataset")  # a name means the same images anywhere

@@ -9,7 +9,7 @@ from caecnn_jax import config as config_lib
 from caecnn_jax import errors
 
 FORMAT = 2  # what an earlier one holds is read by `_upgraded`
-_ADDED_TO_FORMAT_2: dict[str, Any] = {"cv_early_stopping": True}
+_ADDED_TO_FORMAT_2: dict[str, Any] = {"cv_early_stopping": True, "refine_epochs": 0}
 
 _REMEDY = "restore it, or train again in another --workdir"
 

@@ -97,6 +97,7 @@ def get_config(arg: str | None = None) -> ml_collections.ConfigDict:
         0  # joint epoch from which every class is drawn as often; 0: none
     )
     config.mixup_alpha = 0.0  # above 0 mixes pairs of images, the share from Beta(alpha, alpha)
+    config.refine_epochs = 0  # last epochs, whose images are flipped at most, and not mixed
     config.ema_decay = 0.0  # above 0 averages the weights, for evaluation
     # What the best epoch and early stopping go by: accuracy | balanced_accuracy | macro_f1.
     config.selection_metric = "accuracy"

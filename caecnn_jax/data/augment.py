@@ -71,6 +71,7 @@ class Settings(NamedTuple):
 
 
 REFERENCE = Settings()
+FLIPS = Settings(max_angle=0.0, scale_range=(1.0, 1.0), hole_probability=0.0)
 
 
 class Draws(NamedTuple):

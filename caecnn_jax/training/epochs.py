@@ -41,6 +41,15 @@ class Pipeline(NamedTuple):
     aug: augment.Settings | None = None  # None leaves the images as they are
     mixup_alpha: float = 0.0
 
+    def refined(self) -> "Pipeline":
+        """As it is in the last epochs, config.refine_epochs: images are flipped at most.
+
+        What is learnt last is then what images look like: He et al. 2019, "Data augmentation
+        revisited: rethinking the distribution gap between clean and augmented data".
+        """
+        aug = self.aug and augment.FLIPS._replace(flip_probability=self.aug.flip_probability)
+        return self._replace(aug=aug, mixup_alpha=0.0)
+
     def draws(self, key: jax.Array, batch_size: int) -> augment.Draws | None:
         """The choices for a batch; None where nothing is augmented."""
         if self.aug is None:

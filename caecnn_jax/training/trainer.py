@@ -123,6 +123,10 @@ class Trainer:
             joint_epoch=self._joint_epoch(epoch),
         )
 
+    def _pipeline(self, epoch: int) -> epochs.Pipeline:
+        refines = epoch > self._config.num_epoch - self._config.refine_epochs
+        return self._place.pipeline.refined() if refines else self._place.pipeline
+
     def _dispatch(
         self, epoch: int, state: steps.TrainState, ahead: Dispatched | None
     ) -> tuple[Dispatched, steps.TrainState]:
@@ -139,7 +143,7 @@ class Trainer:
             self._key(epochs.AUGMENT, epoch),
             self._moment(epoch),
             joint=joint,
-            pipeline=self._place.pipeline,
+            pipeline=self._pipeline(epoch),
             first_step=first_step,
         )
         with self._progress.bar(

@@ -139,6 +139,13 @@ def test_more_epochs_than_had_no_ramp_are_another_run(folder):
         visit(folder, tiny_config(num_epoch=10, **few))
 
 
+def test_epochs_after_the_last_ones_that_refine_are_another_run(folder):
+    visit(folder, tiny_config(num_epoch=3, refine_epochs=1))
+    workdir.write_history(folder, [{"epoch": 1}])
+    with pytest.raises(workdir.WorkdirError, match="num_epoch was 3 and is 4"):
+        visit(folder, tiny_config(num_epoch=4, refine_epochs=1))
+
+
 def test_fields_that_change_nothing_that_was_trained_may_differ(folder):
     finish(folder)
     free = {"save_img_per_epoch": 3, "keep_checkpoints": 5, "data_dir": "/elsewhere"}

@@ -198,6 +198,21 @@ def test_a_batch_is_mixed_where_that_is_on(place):
     assert partner[3] == 3 and sorted(partner.tolist()) == [0, 1, 2, 3]
 
 
+def test_refined_images_are_flipped_at_most_and_not_mixed(place):
+    assert place.pipeline.refined() == place.pipeline  # use_aug=False
+    wild = place.pipeline._replace(aug=augment.Settings(max_shift=4), mixup_alpha=1.0)
+    given, draws = (place.data, jnp.arange(8)), wild.refined().draws(KEY, 8)
+    found = wild.refined().images(*given, draws, jnp.float32)
+    images = place.pipeline.images(*given, None, jnp.float32)
+    flips = [np.array_equal(one, other[:, ::-1]) for one, other in zip(found, images, strict=True)]
+    assert flips == draws.flip.tolist()
+    assert 0 < sum(flips) < 8
+    for one, other in zip(found[~draws.flip], images[~draws.flip], strict=True):
+        assert_equal(one, other)
+    batch = {"image": images}
+    assert wild.refined().mixed(batch, KEY) is batch
+
+
 def test_runs_of_different_length_share_one_compiled_program(place, compilations):
     for num_images, last_step in ((40, 6), (23, 4), (64, 8)):
         order = orders.shuffled(place.order(np.arange(num_images), 8, 2), KEY)

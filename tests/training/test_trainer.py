@@ -168,3 +168,16 @@ def test_a_loss_that_is_not_finite_ends_the_run_each_time_alike(tiny_data, tmp_p
     saved = checkpoints.Checkpoints(epath.Path(tmp_path / "run" / "fold_1"), read_only=True)
     assert saved.steps() == [1]
     saved.restore(1, train.saved_shapes(config, models.from_config(config)))
+
+
+def test_the_last_epochs_train_on_images_that_are_flipped_alone(tiny_data, tmp_path, monkeypatch):
+    train_epoch, shifts = epochs.train, []
+
+    def noted(*args, pipeline, **named):
+        shifts.append(pipeline.aug.max_shift)
+        return train_epoch(*args, pipeline=pipeline, **named)
+
+    monkeypatch.setattr(epochs, "train", noted)
+    changes = {"num_epoch": 3, "refine_epochs": 2, "aug": {"max_shift": 4}}
+    train.train_and_evaluate(config_of("cae", do_cv=False, **changes), tmp_path, tiny_data)
+    assert shifts == [4, 0, 0]
