@@ -2,11 +2,15 @@
 
 import ast
 import functools
+import importlib.util
+import io
+import json
 import pathlib
 
 import jax
 import jax.numpy as jnp
 import pytest
+from PIL import Image
 
 from caecnn_jax import saved_config, study
 from caecnn_jax.networks import models
@@ -132,3 +136,16 @@ def test_the_reference_study_trains_the_configs_of_that_name(variant):
     config.do_test = variant in ("cnn_oversampled", "mixed")
     config.use_aug = variant != "cnn_small_data"
     assert config_of("reference", variant).to_dict() == config.to_dict()
+
+
+def test_a_studys_picture_has_its_means_and_beside_them_the_differences():
+    path = PROJECT / "examples" / "study_pictures.py"
+    spec = importlib.util.spec_from_file_location("study_pictures", path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    result = json.loads((PROJECT / "studies" / "results" / "fast_decide.json").read_text())
+    both = Image.open(io.BytesIO(module.picture(result)))
+    for one in result["variants"].values():
+        one.pop("difference", None)
+    alone = Image.open(io.BytesIO(module.picture(result)))
+    assert (both.format, both.width, alone.height) == ("PNG", 2 * alone.width, both.height)
