@@ -40,6 +40,9 @@ def get_config(arg=None):
     config.aug.max_shift = 4
     config.aug.hole_probability = 0.0
 
+    # The last epochs see images that are flipped alone: where each is seen ten times, 0.008 better.
+    config.refine_epochs = 4
+
     # 0: as many channels as the images have.
     config.cae.enc_block_sizes = ((0, 6),)
     config.cae.dec_block_sizes = ((6, 0),)

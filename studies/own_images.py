@@ -51,6 +51,7 @@ def get_study(arg=None):
     base = own_images.get_config()
     base.dataset = arg or "cifar10"
     base.aug, base.image_budget, base.num_epoch = best.get_config().aug, 540_000, 200
+    base.refine_epochs = 0  # these came later: own_images_refine.py
     if base.dataset == "cifar10":
         base.train_data_regulation = {"all": 500}
     base.num_folds, base.run_folds, base.do_test = 10, 1, False

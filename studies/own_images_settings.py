@@ -31,7 +31,7 @@ def get_study(arg=None):
         base.train_data_regulation = {"all": 500}
         variants = {name: of for name, of in SETTINGS.items() if of.keys().isdisjoint(LONG_TAIL)}
     base.num_folds, base.run_folds, base.do_test = 10, 1, False
-    base.save_img_per_epoch = 0
+    base.save_img_per_epoch, base.refine_epochs = 0, 0  # these came later: own_images_refine.py
     return {
         "base": base,
         "variants": variants,
