@@ -132,7 +132,7 @@ def train_runs(
             place = epochs.Place(mesh, shared.images_on(data, mesh), pipeline)
             try:
                 trainer.Trainer(
-                    config, model, journal, place=place, progress=progress, request=request
+                    config, journal, place=place, progress=progress, request=request
                 ).train()
                 with journal.showing():
                     journal.finish()

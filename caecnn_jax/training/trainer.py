@@ -44,7 +44,6 @@ class Trainer:
     def __init__(
         self,
         config: ml_collections.ConfigDict,
-        model: models.Classifier,
         journal: Journal,
         *,
         place: epochs.Place,
@@ -52,9 +51,11 @@ class Trainer:
         request: signals.StopRequest,
     ):
         """`journal` is restored and started; the run goes on from what it holds."""
-        self._config, self._model, self._journal, self._place = config, model, journal, place
+        self._config, self._journal, self._place = config, journal, place
         self._progress, self._request = progress, request
-        split = journal.split
+        split, classes = journal.split, len(journal.train_counts)
+        channels = place.pipeline.image_shape[-1]
+        self._model = models.from_config(config, num_classes=classes, channels=channels)
         self._recipe = steps.make_recipe(config)
         self._members = devices.put(place.mesh, journal.members_by_class)
         self._num_steps = math.ceil(len(split.expanded) / config.batch_size)  # with an image
