@@ -27,13 +27,8 @@ def picture(result: Mapping[str, Any]) -> bytes:
 
     Dots are means, lines their intervals, strokes the single values; baselines are orange.
     """
-    part, name = result["parts"][0], result["primary"]
-    label = f"{study.TITLES[part].lower()}, {study.LABELS[name]}"
-    baselines = {one["baseline"] for one in result["variants"].values()}
-    drawn = [study.draw_dots(study.of_figure(result, part, name), label, marked=baselines)]
-    if gains := study.differences(result, part, name):
-        drawn.append(study.draw_dots(gains, f"difference of {study.LABELS[name]}", zero=True))
-    charts = [Image.open(io.BytesIO(figures.png(chart))).convert("RGB") for chart in drawn]
+    drawn = study.dots(result, result["parts"][0]).values()
+    charts = [Image.open(io.BytesIO(figures.png(chart))).convert("RGB") for chart, _ in drawn]
     size = sum(chart.width for chart in charts), max(chart.height for chart in charts)
     page = Image.new("RGB", size, "white")
     for index, chart in enumerate(charts):

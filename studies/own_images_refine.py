@@ -8,19 +8,13 @@ Held-out training images judge, a tenth of them. CIFAR-10 is cut to 500 images a
 one's own often are.
 """
 
-from configs import own_images
+from studies import own_images_settings
 
 
 def get_study(arg=None):
     """Returns the study; `arg` may be another data set than CIFAR-10."""
-    base = own_images.get_config()
-    base.dataset = arg or "cifar10"
-    if base.dataset == "cifar10":
-        base.train_data_regulation = {"all": 500}
-    base.num_folds, base.run_folds, base.do_test = 10, 1, False
-    base.save_img_per_epoch = 0
     return {
-        "base": base,
+        "base": own_images_settings.get_base(arg),
         "variants": {f"refine_{epochs}": {"refine_epochs": epochs} for epochs in (0, 4)},
         "seeds": (0, 1),
         "baseline": "refine_0",

@@ -23,15 +23,23 @@ SETTINGS = {
 }
 
 
+def get_base(dataset=None):
+    """The config as it is, a tenth of the training images of `dataset` held out."""
+    base = own_images.get_config()
+    base.dataset = dataset or "cifar10"
+    if base.dataset == "cifar10":
+        base.train_data_regulation = {"all": 500}
+    base.num_folds, base.run_folds, base.do_test = 10, 1, False
+    base.save_img_per_epoch = 0
+    return base
+
+
 def get_study(arg=None):
     """Returns the study; `arg` may be another data set than CIFAR-10."""
-    base = own_images.get_config()
-    base.dataset, variants = arg or "cifar10", dict(SETTINGS)
+    base, variants = get_base(arg), dict(SETTINGS)
+    base.refine_epochs = 0  # these came later: own_images_refine.py
     if base.dataset == "cifar10":  # as few leave nothing of a long tail
-        base.train_data_regulation = {"all": 500}
         variants = {name: of for name, of in SETTINGS.items() if of.keys().isdisjoint(LONG_TAIL)}
-    base.num_folds, base.run_folds, base.do_test = 10, 1, False
-    base.save_img_per_epoch, base.refine_epochs = 0, 0  # these came later: own_images_refine.py
     return {
         "base": base,
         "variants": variants,

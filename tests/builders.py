@@ -1,6 +1,7 @@
 """What the tests build from: small data shaped like CIFAR-10, and tiny configs of every kind."""
 
 import contextlib
+import io
 import os
 import pathlib
 import types
@@ -8,6 +9,7 @@ from collections.abc import Iterator
 
 import jax
 import numpy as np
+from PIL import Image
 
 from caecnn_jax.data import augment, cifar, dataset
 from caecnn_jax.data.description import Description
@@ -90,3 +92,10 @@ def make_data(per_class: int = 20, test_per_class: int = 5) -> dataset.Dataset:
     noise = rng.integers(-60, 61, (len(labels), 32, 32, 3))
     images = np.clip(colours[labels] + noise, 0, 255).astype(np.uint8)
     return dataset.from_arrays(images, labels, per_class * classes, cifar.CLASS_NAMES, "tiny")
+
+
+def open_png(data: bytes) -> np.ndarray:
+    """The pixels uint8 [H, W, 3] of a PNG file."""
+    image = Image.open(io.BytesIO(data))
+    assert image.format == "PNG"
+    return np.asarray(image.convert("RGB"))

@@ -2,9 +2,12 @@
 
 import json
 
+import jax.numpy as jnp
+import numpy as np
 from builders import tiny_config
 from etils import epath
 
+from caecnn_jax.data import sampling
 from caecnn_jax.networks import models
 from caecnn_jax.records import checkpoints, journal, workdir
 from caecnn_jax.training import train
@@ -56,3 +59,11 @@ def kill_at_saves(monkeypatch, *counts: int):
             raise Killed
 
     monkeypatch.setattr(journal.Journal, "save", killed)
+
+
+def batches(num_images, num_steps=3, batch_size=4):
+    """An order and a mask that deal out the images 5, 6, ... in turn."""
+    order, mask = sampling.in_batches(
+        np.arange(5, 5 + num_images), batch_size, num_steps, batch_size
+    )
+    return jnp.asarray(order), jnp.asarray(mask)

@@ -183,9 +183,7 @@ def _line(cells: Sequence[str]) -> str:
 def draw_all(result: Mapping[str, Any], part: str) -> dict[str, str | None]:
     """SVG charts of a part, None where there is nothing to draw."""
     name = shown(result, part)[0]
-    label = LABELS[name]
-    means, gains = of_figure(result, part, name), differences(result, part, name)
-    baselines = {one["baseline"] for one in result["variants"].values()}
+    means = of_figure(result, part, name)
     recalls = {variant: of for variant, of in differences(result, part, "recall").items() if of}
     curves = {
         variant: one[part]["accuracy_curve"]
@@ -194,20 +192,33 @@ def draw_all(result: Mapping[str, Any], part: str) -> dict[str, str | None]:
     }
     seconds = {variant: result["variants"][variant]["seconds"] for variant in means}
     timed = {variant: one for variant, one in means.items() if seconds[variant]}
-    drawn = {
-        "means": (draw_dots(means, label, marked=baselines), f"{label} by variant"),
-    }
+    drawn = dots(result, part)
     if timed:
-        drawn["time"] = draw_time(timed, seconds, label), f"{label} against training time"
-    if gains:
-        title = f"difference of {label}"
-        drawn["gains"] = draw_dots(gains, title, zero=True), title
+        drawn["time"] = (
+            draw_time(timed, seconds, LABELS[name]),
+            f"{LABELS[name]} against training time",
+        )
     if recalls:
         drawn["recalls"] = draw_recalls(recalls), "Difference of recall by rare class"
     if curves:
         drawn["curves"] = charts.draw_curves(curves), "Accuracy over epochs"
     names = ("means", "gains", "recalls", "time", "curves")
     return {name: figures.svg(*drawn[name]) if name in drawn else None for name in names}
+
+
+def dots(result: Mapping[str, Any], part: str) -> dict[str, tuple[drawing.Figure, str]]:
+    """Of the figure that decides the "means" and, where there are, the "gains"; with their titles.
+
+    A gain is the difference from the baseline.
+    """
+    name = shown(result, part)[0]
+    label, baselines = LABELS[name], {one["baseline"] for one in result["variants"].values()}
+    means, gains = of_figure(result, part, name), differences(result, part, name)
+    drawn = {"means": (draw_dots(means, label, marked=baselines), f"{label} by variant")}
+    if gains:
+        title = f"difference of {label}"
+        drawn["gains"] = draw_dots(gains, title, zero=True), title
+    return drawn
 
 
 @drawing.settings()

@@ -14,10 +14,9 @@ from etils import epath
 from caecnn_jax import config as config_lib
 from caecnn_jax import run_names
 from caecnn_jax import study as study_lib
-from caecnn_jax.networks import models
 from caecnn_jax.records import about, figures, runs
 from caecnn_jax.records import workdir as workdir_lib
-from caecnn_jax.results import schema, statistics
+from caecnn_jax.results import schema, statistics, trained
 from caecnn_jax.training import parts as training
 from caecnn_jax.training import train
 
@@ -219,10 +218,7 @@ def _accuracy_curve(finished: Sequence[runs.Run], part: str) -> list[tuple[int, 
 def num_parameters(run: runs.Run) -> int:
     """The numbers that training changes."""
     config = workdir_lib.read_config(run.workdir)
-    description = about.read_description(run.workdir)
-    model = models.from_config(
-        config, num_classes=len(description.class_names), channels=description.channels
-    )
+    model = trained.networks(config, about.read_description(run.workdir))
     shapes = train.saved_shapes(config, model)["variables"]["params"]
     return sum(leaf.size for leaf in jax.tree.leaves(shapes))
 

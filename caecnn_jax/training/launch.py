@@ -80,7 +80,7 @@ def submit(
     # Processes here end with the terminal's Ctrl-C.
     goes_on = "; they go on where this command is stopped" if is_slurm else ""
     logging.info("Submitted as %s%s.", names, goes_on)
-    _wait(jobs, study.runs, workdir)
+    _wait(jobs, study.runs, workdir, num_left=len(to_do))
     failed: dict[str, str] = {}
     for job, runs in zip(jobs, by_job, strict=True):
         if (error := job.exception()) is None:
@@ -111,10 +111,12 @@ def _executor(study: study_lib.Study, workdir: epath.Path):
     return executor
 
 
-def _wait(jobs, runs: Sequence[study_lib.Run], workdir: epath.Path) -> None:
-    """Until all have ended, tells how many runs are finished whenever it changes."""
-    told, began = None, time.monotonic()
-    done_before = len(parts.finished(runs, workdir))
+def _wait(jobs, runs: Sequence[study_lib.Run], workdir: epath.Path, *, num_left: int) -> None:
+    """Until all have ended, tells how many runs are finished whenever it changes.
+
+    `num_left` were not when the jobs were submitted.
+    """
+    told, began, done_before = None, time.monotonic(), len(runs) - num_left
     while True:
         running = sum(not job.done() for job in jobs)
         done = len(parts.finished(runs, workdir))

@@ -1,20 +1,13 @@
-import io
 from xml.etree import ElementTree
 
 import numpy as np
 import pytest
-from PIL import Image
+from builders import open_png
 
 from caecnn_jax.records import figures
 from caecnn_jax.results import calibration
 
 NAMES = ["bird", "cat", "ship"]
-
-
-def open_png(data):
-    image = Image.open(io.BytesIO(data))
-    assert image.format == "PNG"
-    return np.asarray(image.convert("RGB"))
 
 
 def record(epoch, phase="joint", **valid):

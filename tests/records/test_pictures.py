@@ -1,18 +1,10 @@
 """Tests of caecnn_jax.records.pictures."""
 
-import io
-
 import numpy as np
 import pytest
-from PIL import Image
+from builders import open_png
 
 from caecnn_jax.records import pictures
-
-
-def open_png(data):
-    image = Image.open(io.BytesIO(data))
-    assert image.format == "PNG"
-    return np.asarray(image.convert("RGB"))
 
 
 @pytest.mark.parametrize("count, columns, bands", [(1, 1, 1), (10, 10, 1), (16, 8, 2), (11, 6, 2)])

@@ -7,8 +7,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from builders import tiny_config
+from trainings import batches
 
-from caecnn_jax.data import augment, sampling
+from caecnn_jax.data import augment
 from caecnn_jax.networks import models
 from caecnn_jax.training import devices, epochs, orders, steps
 
@@ -28,14 +29,6 @@ def data():
     rng = np.random.default_rng(0)
     images = rng.integers(0, 256, (30, 32 * 32 * 3), np.uint8)
     return {"image": jnp.asarray(images), "label": jnp.asarray(rng.integers(0, 10, 30), jnp.int32)}
-
-
-def batches(num_images, num_steps=3, batch_size=4):
-    """An order and a mask that deal out the images 5, 6, ... in turn."""
-    order, mask = sampling.in_batches(
-        np.arange(5, 5 + num_images), batch_size, num_steps, batch_size
-    )
-    return jnp.asarray(order), jnp.asarray(mask)
 
 
 def host(tree):

@@ -4,8 +4,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from trainings import batches
 
-from caecnn_jax.data import sampling
 from caecnn_jax.training import orders
 
 COUNTS = np.array([9, 0, 4, 1])
@@ -13,14 +13,6 @@ MEMBERS = np.array([*range(100, 109), *range(200, 204), 300], np.int32)  # hundr
 
 
 KEY = jax.random.key(3)
-
-
-def batches(num_images, num_steps=3, batch_size=4):
-    """An order and a mask that deal out the images 5, 6, ... in turn."""
-    order, mask = sampling.in_batches(
-        np.arange(5, 5 + num_images), batch_size, num_steps, batch_size
-    )
-    return jnp.asarray(order), jnp.asarray(mask)
 
 
 def deal(seed=0, shape=(6, 5), padding=3):
