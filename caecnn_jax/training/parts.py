@@ -61,7 +61,9 @@ def unfinished(runs: Sequence[study_lib.Run], workdir: epath.Path) -> list[study
 def reasons(names: Sequence[str], workdir: epath.Path) -> dict[str, str]:
     """{name: why} of those runs that have failed and not gone on since."""
     files = {name: workdir / name / FAILED for name in names}
-    return {name: file.read_text().strip() for name, file in files.items() if file.exists()}
+    return {
+        name: workdir_lib.read_text(file).strip() for name, file in files.items() if file.exists()
+    }
 
 
 def check_images(runs: Sequence[study_lib.Run], done: Mapping[str, runs_lib.Run]) -> None:
