@@ -174,7 +174,7 @@ def class_counts(field: str, value) -> None:
     for name, count in value.items():
         if field.endswith("regulation"):
             whole(1)(f"{field}.{name}", count)
-        elif count != "largest":
+        elif not (isinstance(count, str) and count == "largest"):
             is_count = type(count) is int and 0 <= count <= MAX_EXTRA
             allowed = f"must be a whole number from 0 to {MAX_EXTRA}, or 'largest'"
             require(is_count, f"{field}.{name}", count, allowed)

@@ -3,6 +3,7 @@
 import pathlib
 from collections.abc import Iterator
 
+import hypothesis
 import jax
 import pytest
 from builders import PROJECT, less_optimized, make_data, source_of, tiny_config
@@ -11,6 +12,9 @@ from caecnn_jax.data import dataset
 
 # Shapes that fit only once a dimension is put before one of them are most often a mistake.
 jax.config.update("jax_numpy_rank_promotion", "raise")
+# The same examples each time, and no failure because the machine was busy.
+hypothesis.settings.register_profile("repeatable", derandomize=True, deadline=None)
+hypothesis.settings.load_profile("repeatable")
 
 
 @pytest.fixture(scope="session")

@@ -87,7 +87,7 @@ def test_counts_of_classes_have_bounds_of_their_own(field):
     }[field]
     fields.class_counts(field, {})
     fields.class_counts(field, {"cat": smallest, "dog": largest})
-    wrong = [smallest - 1, True, np.int64(5)] + [largest + 1] * ("expansion" in field)
+    wrong = [smallest - 1, True, np.int64(5), np.ones(2)] + [largest + 1] * ("expansion" in field)
     for count in wrong:
         with pytest.raises(
             config_lib.ConfigError, match=rf"config\.{field}\.dog=.*: must be a who"
