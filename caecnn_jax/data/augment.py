@@ -163,8 +163,8 @@ def source_coordinates(
     cosine = (jnp.cos(radians) / scale)[:, None, None]
     sine = (jnp.sin(radians) / scale)[:, None, None]
     centre_row, centre_column = height / 2, width / 2  # as the reference counts, not (n - 1) / 2
-    row = (jnp.arange(height) - centre_row)[None, :, None].astype(cosine.dtype)
-    column = (jnp.arange(width) - centre_column)[None, None, :].astype(cosine.dtype)
+    row = (np.arange(height) - centre_row)[None, :, None].astype(cosine.dtype)
+    column = (np.arange(width) - centre_column)[None, None, :].astype(cosine.dtype)
     return (
         sine * column + cosine * row + centre_row,
         cosine * column - sine * row + centre_column,
@@ -231,8 +231,11 @@ def _multiplied(images: jax.Array, rows: jax.Array, columns: jax.Array) -> jax.A
         _mirror(places.reshape(batch, 1, -1), size)
         for places, size in ((rows, height), (columns, width))
     )
-    by_row = _hat(row - jnp.arange(height)[None, :, None])  # [B, H, P]
-    by_column = _hat(column - jnp.repeat(jnp.arange(width), channels)[None, :, None])  # [B, WC, P]
+    places_of = np.arange(height), np.repeat(np.arange(width), channels)
+    by_row, by_column = (  # [B, H, P] and [B, WC, P]
+        _hat(place - of[None, :, None].astype(place.dtype))
+        for place, of in zip((row, column), places_of, strict=True)
+    )
     images = images.reshape(batch, height, -1).astype(by_row.dtype)
     lines = jnp.einsum("bhk,bhp->bkp", images, by_row, precision=precision)
     of_channel = np.tile(np.eye(channels, dtype=by_row.dtype), width)

@@ -15,7 +15,7 @@ import ml_collections
 
 from caecnn_jax import blocks as blocks_lib
 from caecnn_jax.data import dataset
-from caecnn_jax.networks import layers
+from caecnn_jax.networks import channelwise, layers
 
 EncoderBlocks = tuple[tuple[int, int], ...]
 CNNBlocks = tuple[tuple[int, int, bool], ...]
@@ -43,7 +43,7 @@ class Encoder(nn.Module):
         self.convs = [
             layers.Conv(*block, True, *types, name=f"conv_{number}") for number, block in numbered
         ]
-        self.norms = [layers.BatchNorm(*types, name=f"norm_{number}") for number, _ in numbered]
+        self.norms = [layers.LeakyNorm(*types, name=f"norm_{number}") for number, _ in numbered]
 
     def __call__(
         self, images: jax.Array, train: bool = False, mask: jax.Array | None = None
@@ -52,10 +52,14 @@ class Encoder(nn.Module):
         return self.from_first_maps(self.convs[0](images), train, mask)
 
     def from_first_maps(
-        self, maps: jax.Array, train: bool = False, mask: jax.Array | None = None
+        self,
+        maps: jax.Array,
+        train: bool = False,
+        mask: jax.Array | None = None,
+        sums: channelwise.Sums = None,
     ) -> jax.Array:
-        """The first maps [B, H/2, W/2, c] to the code."""
-        return layers.later_blocks(maps, self.convs, self.norms, train, mask)
+        """The first maps [B, H/2, W/2, c], and perhaps their `leaky_sums`, to the code."""
+        return layers.later_blocks(maps, self.convs, self.norms, train, mask, sums=sums)
 
 
 class Decoder(nn.Module):
@@ -75,7 +79,7 @@ class Decoder(nn.Module):
         for index, (_, channels_out) in enumerate(self.block_sizes, 1):
             init = layers.uniform_fan_in(channels_out * 16)  # PyTorch's fan_in of a transposed conv
             x = layers.ConvTranspose(channels_out, init, *types, name=f"conv_{index}")(x)
-            x = layers.BatchNorm(*types, name=f"norm_{index}")(layers.leaky_relu(x), train, mask)
+            x = layers.LeakyNorm(*types, name=f"norm_{index}")(x, train, mask)
         return x
 
 
@@ -116,7 +120,7 @@ class CNN(nn.Module):
             for number, block in numbered
         ]
         self.norms = [
-            layers.BatchNorm(*types, layers.normal_around_one, name=f"norm_{number}")
+            layers.LeakyNorm(*types, layers.normal_around_one, name=f"norm_{number}")
             for number, _ in numbered
         ]
         self.dense = layers.Head(self.num_classes, self.cosine_scale, *types)
@@ -128,10 +132,20 @@ class CNN(nn.Module):
         return self.from_first_maps(self.convs[0](x), train, mask)
 
     def from_first_maps(
-        self, maps: jax.Array, train: bool = False, mask: jax.Array | None = None
+        self,
+        maps: jax.Array,
+        train: bool = False,
+        mask: jax.Array | None = None,
+        code: jax.Array | None = None,
+        sums: channelwise.Sums = None,
     ) -> jax.Array:
-        """The first maps [B, h, w, c] to logits; in mixed mode their last channels are the code."""
-        return self.dense(layers.later_blocks(maps, self.convs, self.norms, train, mask))
+        """The first maps [B, h, w, c], and perhaps their `leaky_sums`, to logits.
+
+        In mixed mode the code [B, h, w, d] takes the place of the last d channels.
+        """
+        return self.dense(
+            layers.later_blocks(maps, self.convs, self.norms, train, mask, code, sums)
+        )
 
 
 class Classifier(nn.Module):
@@ -159,11 +173,14 @@ class Classifier(nn.Module):
         if not self.use_mixed_input:
             code, reconstruction = cae(images, train, mask)
             return Outputs(code, reconstruction, cnn(code, train, mask))
-        of_cnn, of_cae = layers.convolve_together(images, cnn.convs[0], cae.encoder.convs[0])
-        code = cae.encoder.from_first_maps(of_cae, train, mask)
+        maps = layers.convolve_together(images, cnn.convs[0], cae.encoder.convs[0])
+        sums = channelwise.leaky_sums(maps, mask) if train else None
+        of_cae = slice(cnn.convs[0].channels_out, None)
+        code_sums = sums and tuple(each[of_cae] for each in sums)
+        code = cae.encoder.from_first_maps(maps[..., of_cae], train, mask, code_sums)
         reconstruction = cae.decoder(code, train, mask)
-        joined = jnp.concatenate([of_cnn, code], axis=-1)
-        return Outputs(code, reconstruction, cnn.from_first_maps(joined, train, mask))
+        logits = cnn.from_first_maps(maps, train, mask, code, sums)
+        return Outputs(code, reconstruction, logits)
 
 
 def from_config(

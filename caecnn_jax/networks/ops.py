@@ -15,7 +15,7 @@ jaxlib 0.10.2, two cores), and what is done about it here:
 - the gradient of a max-pool (`select_and_scatter`) becomes a five-operand reduce-window and a
   scatter, a third of the step: `max_pool` remembers where in each window its maximum was;
 - sums over images, rows and columns go channel by channel, and few channels fill no vector
-  register: `batch_norm` and `add_bias` work on rows of all columns' channels.
+  register: `channelwise` works on rows of all columns' channels.
 
 Every function of these takes `plain`, by default true anywhere but on CPU, where it leaves the work
 to XLA. A TPU needs help too: `dense` spares it many small operations.
@@ -179,114 +179,6 @@ def _cpu_max_pool_backward(place, gradient):
 
 
 _cpu_max_pool.defvjp(_cpu_max_pool_forward, _cpu_max_pool_backward)
-
-
-def _rows(x, plain=False):
-    """[B, H, W, C] as [B * H, W * C]: a few channels would not fill a vector register of a CPU."""
-    batch, height, width, channels = x.shape
-    return x if plain else x.reshape(batch * height, width * channels)
-
-
-def _in_rows(v, x, plain=False):
-    """A value for each channel [C], for the rows of `x`: [1, W * C], or plain [1, 1, 1, C]."""
-    return v[None, None, None] if plain else backend.once(jnp.tile(v, x.shape[2]))[None]
-
-
-def _sum(rows, x, weight=None, plain=False):
-    """Sum [C] of the rows of `x` [B, H, W, C] over all but the channels, images by `weight` [B]."""
-    if plain:
-        return (rows if weight is None else rows * weight[:, None, None, None]).sum((0, 1, 2))
-    if weight is None:
-        columns = rows.sum(0)
-    else:
-        columns = weight @ rows.reshape(x.shape[0], x.shape[1], -1).sum(1)
-    return backend.once(columns).reshape(x.shape[2:]).sum(0)
-
-
-def add_bias(x, bias, plain=None):
-    """Add [C] to [B, H, W, C]."""
-    return x + bias[None, None, None] if backend.use_plain(plain) else _cpu_add_bias(x, bias)
-
-
-@jax.custom_vjp
-def _cpu_add_bias(x, bias):
-    return x + bias[None, None, None]
-
-
-def _cpu_add_bias_forward(x, bias):
-    return _cpu_add_bias(x, bias), None
-
-
-def _cpu_add_bias_backward(_, gradient):
-    gradient = backend.once(gradient)
-    return gradient, _sum(_rows(gradient), gradient)
-
-
-_cpu_add_bias.defvjp(_cpu_add_bias_forward, _cpu_add_bias_backward)
-
-
-def batch_norm(x, mask, scale, bias, plain=None):
-    """Normalise [B, H, W, C] per channel by its statistics over the images in `mask` [B].
-
-    Returns the result, and mean and biased variance [C], in float32, or in float64 for a float64
-    `x`. Images outside the mask must be finite. No gradient flows from the statistics.
-    """
-    x = x.astype(jnp.promote_types(x.dtype, jnp.float32))
-    weight = jnp.ones(x.shape[0], x.dtype) if mask is None else mask.astype(x.dtype)
-    return _batch_norm(x, weight, scale, bias, backend.use_plain(plain))
-
-
-def _count(x, weight):
-    return jnp.maximum(weight.sum(), 1) * x.shape[1] * x.shape[2]
-
-
-@functools.partial(jax.custom_vjp, nondiff_argnums=(4,))
-def _batch_norm(x, weight, scale, bias, plain):
-    return _batch_norm_forward(x, weight, scale, bias, plain)[0]
-
-
-def _batch_norm_forward(x, weight, scale, bias, plain):
-    once = (lambda v: v) if plain else backend.once
-    x = once(x)
-    rows = _rows(x, plain)
-    sums = (_sum(v, x, weight, plain) for v in (rows, rows * rows))
-    mean, mean_square = (v / _count(x, weight) for v in sums)
-    variance = jnp.maximum(mean_square - mean * mean, 0)
-    y = once(normalize(x, mean, variance, scale, bias, plain))
-    return (y, mean, variance), (x, weight, scale, mean, variance)
-
-
-def _batch_norm_backward(plain, saved, gradients):
-    # Written out: a gradient derived of the sum of squares passes over the maps once more.
-    x, weight, scale, mean, variance = saved
-    gradient = gradients[0] if plain else backend.once(gradients[0])
-    rows, gradient_rows = _rows(x, plain), _rows(gradient, plain)
-    root = lax.rsqrt(variance + 1e-5)
-    to_bias = _sum(gradient_rows, x, plain=plain)
-    to_scale = root * (_sum(gradient_rows * rows, x, plain=plain) - mean * to_bias)
-    # Of (x - mean) * factor + bias by x; mean and factor depend on x too.
-    factor = root * scale
-    slope = -factor * root * to_scale / _count(x, weight)
-    shift = -factor * to_bias / _count(x, weight) - slope * mean
-    of_moments = rows * _in_rows(slope, x, plain) + _in_rows(shift, x, plain)
-    of_images = weight[:, None, None, None] if plain else jnp.repeat(weight, x.shape[1])[:, None]
-    to_x = gradient_rows * _in_rows(factor, x, plain) + of_moments * of_images
-    return to_x.reshape(x.shape), None, to_scale, to_bias
-
-
-_batch_norm.defvjp(_batch_norm_forward, _batch_norm_backward)
-
-
-def normalize(x, mean, variance, scale, bias, plain=None):
-    """Return (x - mean) / sqrt(variance + 1e-5) * scale + bias, as one product and one sum.
-
-    `x` is [B, H, W, C], the others [C].
-    """
-    factor = lax.rsqrt(variance + 1e-5) * scale
-    shift = bias - mean * factor
-    plain = backend.use_plain(plain)
-    y = _rows(x, plain) * _in_rows(factor, x, plain) + _in_rows(shift, x, plain)
-    return y.reshape(x.shape)
 
 
 def dense(maps, kernel):

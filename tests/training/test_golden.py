@@ -10,7 +10,7 @@ import pytest
 from builders import KINDS
 
 from caecnn_jax.data import augment
-from caecnn_jax.networks import models, torch_weights
+from caecnn_jax.networks import backend, models, torch_weights
 from caecnn_jax.training import steps
 from configs import from_json
 
@@ -99,12 +99,21 @@ def variances(config):
     return found | {f"{prefix}{name}.running_var": size**2 for name, size in sizes.items()}
 
 
-@pytest.fixture(scope="module", params=KINDS)
+@pytest.fixture(scope="module", params=[*KINDS, *(f"{kind}-accelerator" for kind in KINDS)])
 def trained(request):
-    """(golden numbers, our state after their steps, our losses), in float64."""
-    golden = load(request.param)
-    with jax.enable_x64(True):
+    """(golden numbers, our state after their steps, our losses), in float64.
+
+    In the CPU's forms of the operations, and in those of the accelerators.
+    """
+    kind, _, accelerator = request.param.partition("-")
+    golden = load(kind)
+    with jax.enable_x64(True), pytest.MonkeyPatch.context() as patch:
+        if accelerator:
+            jax.clear_caches()
+            patch.setattr(backend, "use_plain", lambda plain=None: plain is None or plain)
         yield golden, *train(golden, golden.weights("init"))
+    if accelerator:
+        jax.clear_caches()
 
 
 def test_float64_losses_match(trained):
