@@ -56,9 +56,9 @@ class Conv(nn.Module):
 
 
 def _convolve(x, kernel, bias, pool: bool, dtype) -> jax.Array:
-    x = ops.conv3x3(x.astype(dtype), kernel.astype(dtype))
+    x = ops.conv3x3(x, kernel, dtype=dtype)
     # A bias is the same all over a window: it can wait until the pooling left less to add it to.
-    return channelwise.add_bias(ops.max_pool(x) if pool else x, bias.astype(dtype))
+    return channelwise.add_bias(ops.max_pool(x) if pool else x, bias.astype(x.dtype))
 
 
 def convolve_together(images: jax.Array, *convs: Conv) -> jax.Array:
@@ -85,17 +85,17 @@ class ConvTranspose(nn.Module):
         shape = (4, 4, x.shape[-1], self.features)
         kernel = self.param("kernel", self.initializer, shape, self.param_dtype)
         bias = self.param("bias", self.initializer, (self.features,), self.param_dtype)
-        x = ops.conv_transpose4x4(x.astype(self.dtype), kernel.astype(self.dtype))
-        return channelwise.add_bias(x, bias.astype(self.dtype))
+        x = ops.conv_transpose4x4(x, kernel, dtype=self.dtype)
+        return channelwise.add_bias(x, bias.astype(x.dtype))
 
 
 class LeakyNorm(nn.Module):
     """LeakyReLU, and BatchNorm over images, rows and columns, with the variables of flax.linen's.
 
     The running averages move by a tenth of the way to the batch's; the variance is the biased one.
+    The result keeps the type of the parameters: float32 where products are of bfloat16.
     """
 
-    dtype: jnp.dtype
     param_dtype: jnp.dtype
     scale_init: Callable = nn.initializers.ones
 
@@ -119,12 +119,11 @@ class LeakyNorm(nn.Module):
         bias = self.param("bias", nn.initializers.zeros, shape, self.param_dtype)
         if not train:
             x = channelwise.leaky_relu(channelwise.joined(maps, code))
-            y = channelwise.normalize(x, running_mean.value, running_var.value, scale, bias)
-            return y.astype(self.dtype)
+            return channelwise.normalize(x, running_mean.value, running_var.value, scale, bias)
         y, mean, var = channelwise.leaky_norm(maps, mask, scale, bias, code=code, sums=sums)
         running_mean.value = 0.9 * running_mean.value + 0.1 * mean
         running_var.value = 0.9 * running_var.value + 0.1 * var
-        return y.astype(self.dtype)
+        return y
 
 
 class Head(nn.Module):
@@ -149,8 +148,8 @@ class Head(nn.Module):
             maps = _unit(maps.astype(self.param_dtype), axis=(1, 2, 3))
             return self.cosine_scale * ops.dense(maps, _unit(kernel, axis=0))
         bias = self.param("bias", uniform_fan_in(shape[0]), shape[1:], self.param_dtype)
-        maps, kernel, bias = (v.astype(self.dtype) for v in (maps, kernel, bias))
-        return ops.dense(maps, kernel) + bias[None]
+        logits = ops.dense(maps, kernel, dtype=self.dtype)
+        return logits + bias.astype(logits.dtype)[None]
 
 
 def _unit(x: jax.Array, axis: int | tuple[int, ...]) -> jax.Array:

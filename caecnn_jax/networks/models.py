@@ -43,7 +43,9 @@ class Encoder(nn.Module):
         self.convs = [
             layers.Conv(*block, True, *types, name=f"conv_{number}") for number, block in numbered
         ]
-        self.norms = [layers.LeakyNorm(*types, name=f"norm_{number}") for number, _ in numbered]
+        self.norms = [
+            layers.LeakyNorm(self.param_dtype, name=f"norm_{number}") for number, _ in numbered
+        ]
 
     def __call__(
         self, images: jax.Array, train: bool = False, mask: jax.Array | None = None
@@ -79,7 +81,7 @@ class Decoder(nn.Module):
         for index, (_, channels_out) in enumerate(self.block_sizes, 1):
             init = layers.uniform_fan_in(channels_out * 16)  # PyTorch's fan_in of a transposed conv
             x = layers.ConvTranspose(channels_out, init, *types, name=f"conv_{index}")(x)
-            x = layers.LeakyNorm(*types, name=f"norm_{index}")(x, train, mask)
+            x = layers.LeakyNorm(self.param_dtype, name=f"norm_{index}")(x, train, mask)
         return x
 
 
@@ -120,7 +122,7 @@ class CNN(nn.Module):
             for number, block in numbered
         ]
         self.norms = [
-            layers.LeakyNorm(*types, layers.normal_around_one, name=f"norm_{number}")
+            layers.LeakyNorm(self.param_dtype, layers.normal_around_one, name=f"norm_{number}")
             for number, _ in numbered
         ]
         self.dense = layers.Head(self.num_classes, self.cosine_scale, *types)

@@ -38,20 +38,27 @@ def _conv(x, kernel, padding=((1, 1), (1, 1)), strides=(1, 1), **options):
     )
 
 
-def _plain_conv(x, kernel, *args, **options):
-    """`_conv`; on a TPU of bfloat16 to float32, as which its matrix units add it up anyway.
+def _factors(x, kernel, dtype):
+    """The factors of a product in `dtype`, and its precision; None: the default one.
 
-    Its vector units know no bfloat16: what follows until the next convolution would convert twice.
+    On a TPU those of a product in bfloat16 stay float32: its matrix units round them, and its
+    vector units, which do the rest, know no bfloat16.
     """
-    if x.dtype == jnp.bfloat16 and jax.default_backend() == "tpu":
-        x, kernel = x.astype(jnp.float32), kernel.astype(jnp.float32)
-        options["precision"] = lax.Precision.DEFAULT
-    return _conv(x, kernel, *args, **options)
+    dtype = jnp.dtype(dtype or x.dtype)
+    if dtype == jnp.bfloat16 and jax.default_backend() == "tpu":
+        return x.astype(jnp.float32), kernel.astype(jnp.float32), lax.Precision.DEFAULT
+    return x.astype(dtype), kernel.astype(dtype), None
 
 
-def conv3x3(x, kernel, plain=None):
-    """Convolve [B, H, W, C] with [3, 3, C, D], padded to keep H and W; no bias."""
-    return _plain_conv(x, kernel) if backend.use_plain(plain) else _cpu_conv3x3(x, kernel)
+def conv3x3(x, kernel, plain=None, *, dtype=None):
+    """Convolve [B, H, W, C] with [3, 3, C, D], padded to keep H and W; no bias.
+
+    In `dtype`, by default that of `x`; on a TPU the result of bfloat16 is float32.
+    """
+    x, kernel, precision = _factors(x, kernel, dtype)
+    if backend.use_plain(plain):
+        return _conv(x, kernel, precision=precision)
+    return _cpu_conv3x3(x, kernel)
 
 
 # [j, a, b, p]: output column p of a pair reads with the kernel's column j the column b of pair a of
@@ -92,31 +99,33 @@ def _cpu_conv3x3_backward(saved, gradient):
     return to_x, _to_kernel(x, gradient)
 
 
-def _to_kernel(x, gradient, conv=_conv, **options):
+def _to_kernel(x, gradient, **options):
     """The kernel's gradient: x convolved with the gradient, images taking the place of channels."""
-    to_kernel = conv(x.transpose(3, 1, 2, 0), gradient.transpose(1, 2, 0, 3), **options)
+    to_kernel = _conv(x.transpose(3, 1, 2, 0), gradient.transpose(1, 2, 0, 3), **options)
     return to_kernel.transpose(1, 2, 0, 3)
 
 
 _cpu_conv3x3.defvjp(_cpu_conv3x3_forward, _cpu_conv3x3_backward)
 
 
-def conv_transpose4x4(x, kernel, plain=None):
-    """Double H and W of [B, H, W, C] with [4, 4, C, D]; no bias.
+def conv_transpose4x4(x, kernel, plain=None, *, dtype=None):
+    """Double H and W of [B, H, W, C] with [4, 4, C, D]; no bias. `dtype` is as in `conv3x3`.
 
     As linen's ConvTranspose with strides (2, 2) and padding ((2, 2), (2, 2)), PyTorch's padding=1.
     """
-    return _conv_transpose4x4(x, kernel, backend.use_plain(plain))
+    x, kernel, precision = _factors(x, kernel, dtype)
+    return _conv_transpose4x4(x, kernel, backend.use_plain(plain), precision)
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
-def _conv_transpose4x4(x, kernel, plain):
-    return _conv_transpose4x4_forward(x, kernel, plain)[0]
+@functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3))
+def _conv_transpose4x4(x, kernel, plain, precision):
+    return _conv_transpose4x4_forward(x, kernel, plain, precision)[0]
 
 
-def _conv_transpose4x4_forward(x, kernel, plain):
+def _conv_transpose4x4_forward(x, kernel, plain, precision):
     if plain:
-        return _plain_conv(x, kernel, ((2, 2), (2, 2)), lhs_dilation=(2, 2)), (x, kernel)
+        y = _conv(x, kernel, ((2, 2), (2, 2)), lhs_dilation=(2, 2), precision=precision)
+        return y, (x, kernel)
     # A 3x3 convolution to the 2x2 pixels that come of each pixel, as channels, then in their place.
     # Output pixel 2i + r reads input pixel i - 1 + a with the kernel's row 2a - r, where it is one.
     x = backend.once(x)
@@ -130,17 +139,15 @@ def _conv_transpose4x4_forward(x, kernel, plain):
     return y.reshape(batch, 2 * height, 2 * width, channels_out), (x, kernel)
 
 
-def _conv_transpose4x4_backward(plain, saved, gradient):
+def _conv_transpose4x4_backward(plain, precision, saved, gradient):
     x, kernel = saved
-    conv = _plain_conv if plain else _conv
-    gradient = gradient.astype(x.dtype) if plain else backend.once(gradient)
+    gradient = gradient if plain else backend.once(gradient)
     flipped = kernel[::-1, ::-1].transpose(0, 1, 3, 2)
-    to_x = conv(gradient, flipped, strides=(2, 2))
+    to_x = _conv(gradient, flipped, strides=(2, 2), precision=precision)
     # The transpose of `to_x` as a function of the kernel: the gradient read with a stride of 2. As
     # JAX derives it, a TPU would turn the whole gradient about first.
-    to_kernel = _to_kernel(gradient, x, conv=conv, rhs_dilation=(2, 2))
-    to_kernel = to_kernel[::-1, ::-1].transpose(0, 1, 3, 2)
-    return to_x.astype(x.dtype), to_kernel.astype(kernel.dtype)
+    to_kernel = _to_kernel(gradient, x, rhs_dilation=(2, 2), precision=precision)
+    return to_x, to_kernel[::-1, ::-1].transpose(0, 1, 3, 2)
 
 
 _conv_transpose4x4.defvjp(_conv_transpose4x4_forward, _conv_transpose4x4_backward)
@@ -181,12 +188,14 @@ def _cpu_max_pool_backward(place, gradient):
 _cpu_max_pool.defvjp(_cpu_max_pool_forward, _cpu_max_pool_backward)
 
 
-def dense(maps, kernel):
+def dense(maps, kernel, *, dtype=None):
     """Multiply each image's values of [B, H, W, C] with [H * W * C, K]; no bias.
 
-    A TPU does it as one window of a convolution, since to lay the maps out flat costs it more.
+    `dtype` is as in `conv3x3`. A TPU does it as one window of a convolution, since to lay the maps
+    out flat costs it more.
     """
+    maps, kernel, precision = _factors(maps, kernel, dtype)
     if jax.default_backend() != "tpu":
         return maps.reshape(maps.shape[0], -1) @ kernel
     windows = kernel.reshape(*maps.shape[1:], -1)
-    return _plain_conv(maps, windows, ((0, 0), (0, 0)))[:, 0, 0]
+    return _conv(maps, windows, ((0, 0), (0, 0)), precision=precision)[:, 0, 0]

@@ -75,6 +75,26 @@ def test_a_tpus_dense_product_is_that_of_the_flat_maps(dtype, shape, monkeypatch
         np.testing.assert_allclose(found, expected, atol=TOLERANCE[dtype] * 10)
 
 
+@pytest.mark.parametrize("backend", ["tpu", "gpu"])
+def test_a_tpu_rounds_the_factors_of_a_product_in_bfloat16_itself(backend, monkeypatch):
+    monkeypatch.setattr(jax, "default_backend", lambda: backend)
+    maps = jnp.ones((1, 4, 4, 3))
+    for product, kernel in (
+        (ops.conv3x3, jnp.ones((3, 3, 3, 2))),
+        (ops.conv_transpose4x4, jnp.ones((4, 4, 3, 2))),
+        (ops.dense, jnp.ones((48, 2))),
+    ):
+
+        def of_both(maps, kernel, product=product):
+            return product(maps, kernel, dtype=jnp.bfloat16).sum()
+
+        found = str(jax.make_jaxpr(jax.grad(of_both, argnums=(0, 1)))(maps, kernel))
+        assert ("bf16" in found) == (backend == "gpu")
+        if backend == "tpu":
+            rounded = "precision=(Precision.DEFAULT, Precision.DEFAULT)"
+            assert 0 < found.count("conv_general_dilated") == found.count(rounded)
+
+
 @pytest.mark.parametrize("shape", [(8, 6, 8, 3), (1, 2, 2, 1), (5, 14, 2, 1), (1, 2, 10, 5)])
 def test_max_pool_is_the_plain_one(dtype, shape):
     x = normal(dtype, *shape)

@@ -29,7 +29,7 @@ def row(name, config="mixed", dtype="float32", *, topology=V5E, devices=1, aug=T
 
 def test_a_joint_step_stays_within_its_cycles_and_memory():
     joint = row("joint")
-    assert 0 < joint["step_cycles"] < 490_000
+    assert 0 < joint["step_cycles"] <= 400_000
     assert joint["temporaries_mib"] < 20  # 708 where all images were copied into another layout
     assert 170 < joint["arguments_mib"] < 200  # the images, 176 MiB as rows of bytes
     assert joint["all_reduces"] == 0
@@ -38,12 +38,12 @@ def test_a_joint_step_stays_within_its_cycles_and_memory():
 
 def test_what_only_shifts_and_flips_selects_whole_pixels():
     joint = row("joint", "best")
-    assert joint["step_cycles"] < 560_000
+    assert joint["step_cycles"] < 470_000
     assert joint["temporaries_mib"] < 20 and joint["gathers_without_estimate"] == 1
 
 
-def test_bfloat16_costs_hardly_more_than_float32_at_the_default_precision():
-    assert row("joint", dtype="bfloat16")["step_cycles"] < 1.1 * row("joint")["step_cycles"]
+def test_bfloat16_costs_no_more_than_float32_at_the_default_precision():
+    assert row("joint", dtype="bfloat16")["step_cycles"] <= row("joint")["step_cycles"]
 
 
 def test_augmentation_is_a_small_part_of_a_warm_up_step():
