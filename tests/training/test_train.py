@@ -7,7 +7,7 @@ import signal
 
 import numpy as np
 import pytest
-from builders import KINDS, less_optimized, source_of, tiny_config
+from builders import KINDS, less_optimized, tiny_config
 from etils import epath
 from trainings import RUNS, Killed, config_of, contents, kill_at_saves
 
@@ -181,9 +181,9 @@ def test_run_json_keeps_the_first_start_and_counts_every_session(tiny_data, tmp_
 
 
 @pytest.mark.parametrize("which", ["last", "best"])
-def test_evaluation_gives_the_numbers_that_training_logged(which, straight, tiny_data, monkeypatch):
+@pytest.mark.usefixtures("same_data")
+def test_evaluation_gives_the_numbers_that_training_logged(which, straight):
     folder = epath.Path(straight("cnn"))
-    monkeypatch.setattr(dataset, "open_source", lambda _: source_of(tiny_data))
     stem, result = evaluate.evaluate(folder, fold="1", split="valid", checkpoint=which)
     logged = json.loads((folder / "metrics.json").read_text())["cv"]["folds"][0]
     logged = logged if which == "last" else logged["best"]
