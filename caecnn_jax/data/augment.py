@@ -231,11 +231,10 @@ def _multiplied(images: jax.Array, rows: jax.Array, columns: jax.Array) -> jax.A
         _mirror(places.reshape(batch, 1, -1), size)
         for places, size in ((rows, height), (columns, width))
     )
-    places_of = np.arange(height), np.repeat(np.arange(width), channels)
-    by_row, by_column = (  # [B, H, P] and [B, WC, P]
-        _hat(place - of[None, :, None].astype(place.dtype))
-        for place, of in zip((row, column), places_of, strict=True)
-    )
+    of_row = np.arange(height, dtype=row.dtype)
+    of_column = np.repeat(np.arange(width, dtype=column.dtype), channels)
+    by_row = _hat(row - of_row[None, :, None])  # [B, H, P]
+    by_column = _hat(column - of_column[None, :, None])  # [B, WC, P]
     images = images.reshape(batch, height, -1).astype(by_row.dtype)
     lines = jnp.einsum("bhk,bhp->bkp", images, by_row, precision=precision)
     of_channel = np.tile(np.eye(channels, dtype=by_row.dtype), width)

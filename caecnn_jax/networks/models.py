@@ -61,7 +61,8 @@ class Encoder(nn.Module):
         sums: channelwise.Sums = None,
     ) -> jax.Array:
         """The first maps [B, H/2, W/2, c], and perhaps their `leaky_sums`, to the code."""
-        return layers.later_blocks(maps, self.convs, self.norms, train, mask, sums=sums)
+        x = self.norms[0](maps, train, mask, sums=sums)
+        return layers.later_blocks(x, self.convs, self.norms, train, mask)
 
 
 class Decoder(nn.Module):
@@ -145,9 +146,8 @@ class CNN(nn.Module):
 
         In mixed mode the code [B, h, w, d] takes the place of the last d channels.
         """
-        return self.dense(
-            layers.later_blocks(maps, self.convs, self.norms, train, mask, code, sums)
-        )
+        x = self.norms[0](maps, train, mask, code, sums)
+        return self.dense(layers.later_blocks(x, self.convs, self.norms, train, mask))
 
 
 class Classifier(nn.Module):
