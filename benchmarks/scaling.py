@@ -25,8 +25,9 @@ import jax.numpy as jnp
 from jax.sharding import NamedSharding, PartitionSpec
 
 from benchmarks import worker
+from caecnn_jax import backend
 from caecnn_jax.data import augment
-from caecnn_jax.networks import backend, models
+from caecnn_jax.networks import models
 from caecnn_jax.training import devices, steps
 
 DEVICES = 8  # simulated ones

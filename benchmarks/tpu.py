@@ -35,8 +35,9 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
 
+from caecnn_jax import backend
 from caecnn_jax.data import augment
-from caecnn_jax.networks import backend, models
+from caecnn_jax.networks import models
 from caecnn_jax.results import predict
 from caecnn_jax.training import epochs, steps
 

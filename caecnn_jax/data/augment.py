@@ -5,7 +5,7 @@ they depend on a key alone and not on what computes them.
 
 Pixels are read in two forms. A CPU gathers them, one by one. An accelerator has no use for that: of
 a TPU's training step eight in ten cycles went to it. It multiplies matrices instead, which `plain`
-selects (by default everywhere but on CPU, as in `networks.backend`).
+selects (by default everywhere but on CPU: `backend.use_plain`).
 """
 
 from typing import Any, NamedTuple
@@ -13,6 +13,8 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+
+from caecnn_jax import backend
 
 MEAN = (0.4914, 0.4822, 0.4465)  # of CIFAR-10's training images' channels, on the scale 0..1
 STD = (0.247, 0.243, 0.261)
@@ -171,11 +173,6 @@ def source_coordinates(
     )
 
 
-def use_plain(plain: bool | None) -> bool:
-    """Whether to take the form for accelerators: anywhere but on CPU, unless told otherwise."""
-    return jax.default_backend() != "cpu" if plain is None else plain
-
-
 def select(
     images: jax.Array, rows: jax.Array, columns: jax.Array, plain: bool | None = None
 ) -> jax.Array:
@@ -185,7 +182,7 @@ def select(
     """
     batch, height, width, channels = images.shape
     rows, columns = _mirror(rows, height), _mirror(columns, width)
-    if not use_plain(plain):
+    if not backend.use_plain(plain):
         index = (rows * width + columns).reshape(batch, -1, 1)
         flat = images.reshape(batch, height * width, channels)
         taken = jnp.take_along_axis(flat, index, axis=1, mode="promise_in_bounds")
@@ -214,7 +211,7 @@ def bilinear(
 
     The result is float [B, H', W', C].
     """
-    return (_multiplied if use_plain(plain) else _gathered)(images, rows, columns)
+    return (_multiplied if backend.use_plain(plain) else _gathered)(images, rows, columns)
 
 
 def _multiplied(images: jax.Array, rows: jax.Array, columns: jax.Array) -> jax.Array:

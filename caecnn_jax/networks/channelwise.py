@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from caecnn_jax.networks import backend
+from caecnn_jax import backend
 
 LEAKY_SLOPE = 0.2
 EPSILON = 1e-5  # of BatchNorm

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from caecnn_jax.networks import backend
+from caecnn_jax import backend
 
 Counts = jax.Array | None  # int or float [K]; None where the loss needs none
 NUM_BINS = 15  # of confidence, as long-tailed learning's papers have it

@@ -28,7 +28,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from caecnn_jax.networks import backend
+from caecnn_jax import backend
 
 
 def _conv(x, kernel, padding=((1, 1), (1, 1)), strides=(1, 1), **options):

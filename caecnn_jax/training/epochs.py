@@ -17,8 +17,9 @@ import ml_collections
 import numpy as np
 from jax.sharding import Mesh
 
+from caecnn_jax import backend
 from caecnn_jax.data import augment, dataset, sampling
-from caecnn_jax.networks import backend, losses, models
+from caecnn_jax.networks import losses, models
 from caecnn_jax.training import devices, orders, steps
 
 # What a random stream is for; each is folded with (fold, epoch) and depends on nothing else.

@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 from builders import KINDS
 
+from caecnn_jax import backend
 from caecnn_jax.data import augment
-from caecnn_jax.networks import backend, models, torch_weights
+from caecnn_jax.networks import models, torch_weights
 from caecnn_jax.training import steps
 from configs import from_json
 

@@ -1,8 +1,8 @@
-"""Tests of caecnn_jax.networks.backend."""
+"""Tests of caecnn_jax.backend."""
 
 import jax
 
-from caecnn_jax.networks import backend
+from caecnn_jax import backend
 
 
 def test_compiler_options_keep_the_barriers_that_the_cpu_forms_are_made_for():
