@@ -10,7 +10,6 @@ from benchmarks import (
     chart,
     ours,
     profile_cpu,
-    scaling,
     startup,
     throughput,
     time_to_accuracy,
@@ -117,49 +116,6 @@ def test_the_program_is_measured_over_whole_epochs_and_parts_of_them(tiny_data, 
     assert program.measure("joint", 20)[0] == 32  # whole steps
     assert program.measure("evaluate", 0)[0] == len(program.split.valid)
     assert program.describe()["versions"]["jax"]
-
-
-HLO = """HloModule step
-
-%sum (a: f32[], b: f32[]) -> f32[] {
-  ROOT %add = f32[] add(%a, %b)
-}
-
-ENTRY %main (p: f32[4,8]) -> f32[4,8] {
-  %p = f32[4,8]{1,0} parameter(0)
-  %c = f32[] constant(0)
-  %fusion.1 = f32[4,8]{1,0} fusion(%p), kind=kLoop
-  %all-reduce.1 = (f32[4,8]{1,0}, bf16[6]{0}) all-reduce(%fusion.1, %q), to_apply=%sum
-  %all-reduce.2 = s32[] all-reduce(%n), to_apply=%sum
-  ROOT %out = f32[4,8]{1,0} bitcast(%fusion.1)
-}
-"""
-
-
-def test_kernels_and_collectives_are_counted_in_the_compiled_program():
-    assert scaling.kernels(HLO) == 3
-    assert scaling.collectives(HLO) == [4 * 8 * 4 + 6 * 2, 4]
-
-
-def cost(**changes):
-    fields = {"kernels": 0, "collectives": 10, "collective_bytes": 0}
-    return scaling.Cost(flops=(0, 1e9), bytes=(0, 1e6), **fields | changes)
-
-
-def test_the_limit_that_binds_is_the_slowest():
-    one = scaling.Machine("one", flops=1e12, bytes=1e12)
-    assert cost().step(one, 64) == (0.064, "compute")
-    seconds, limit = cost(kernels=100_000).step(one, 64)
-    assert (round(seconds, 9), limit) == (0.2, "kernel starts")
-
-
-def test_more_devices_help_once_the_batch_outweighs_their_collectives():
-    one = scaling.Machine("one", flops=1e15, bytes=1e15)
-    ring = scaling.Machine("ring", flops=1e15, bytes=1e15, torus=(8,), link=1e12)
-    assert ring.devices == 8
-    # 7/8 of a microsecond saved an image against 10 collectives of 8 hops of a microsecond.
-    assert scaling.helps_from(cost(), one, ring) == 128
-    assert scaling.helps_from(cost(collectives=10**6), one, ring) is None
 
 
 def test_a_trace_is_summed_by_kind_of_thunk():
