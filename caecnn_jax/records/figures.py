@@ -100,8 +100,8 @@ def _write_counts(axes, matrix: np.ndarray, share: np.ndarray, totals: np.ndarra
 def draw_reliability(diagram: Reliability) -> drawing.Figure:
     """Accuracy by confidence, a bar a bin, over each bin's share of the images.
 
-    The second colour reaches from the bin's accuracy to its mean confidence: that gap, weighted by
-    the shares, is the calibration error. Where there is none the probabilities can be believed.
+    The hatching reaches from the bin's accuracy to its mean confidence, up or down: that gap,
+    weighted by the shares, is the calibration error. Where there is none the probabilities can be believed.
     """
     images = np.asarray(diagram["images"], float)
     width = 1 / len(images)
@@ -119,8 +119,9 @@ def draw_reliability(diagram: Reliability) -> drawing.Figure:
         confidence - accuracy,
         0.92 * width,
         bottom=accuracy,
-        color=RARE,
-        alpha=0.35,
+        facecolor="none",
+        edgecolor=RARE,
+        hatch="////",
         label="gap to confidence",
     )
     bars.plot((0, 1), (0, 1), "--", color=COLORS["muted"], linewidth=1)
