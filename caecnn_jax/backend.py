@@ -1,4 +1,4 @@
-"""What the platform's compiler is told, and which platforms are left to it: see `ops`."""
+"""What the platform's compiler is told, and which forms of an operation suit it: see `ops`."""
 
 import functools
 
@@ -32,3 +32,8 @@ def compiler_options():
 def use_plain(plain=None):
     """Return whether work is left to XLA: true anywhere but on CPU, unless told otherwise."""
     return jax.default_backend() != "cpu" if plain is None else plain
+
+
+def is_tpu():
+    """Return whether programs are compiled for a TPU."""
+    return jax.default_backend() == "tpu"

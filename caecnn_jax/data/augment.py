@@ -3,9 +3,8 @@
 The random choices of a batch are drawn in `draw`, apart from applying them in `augment`, so that
 they depend on a key alone and not on what computes them.
 
-Pixels are read in two forms. A CPU gathers them, one by one. An accelerator has no use for that: of
-a TPU's training step eight in ten cycles went to it. It multiplies matrices instead, which `plain`
-selects (by default everywhere but on CPU: `backend.use_plain`).
+Pixels are read in two forms. They are gathered, one by one; but of a TPU's training step eight in
+ten cycles went to that, so that a TPU multiplies matrices instead. `products` selects either form.
 """
 
 from typing import Any, NamedTuple
@@ -18,6 +17,7 @@ from caecnn_jax import backend
 
 MEAN = (0.4914, 0.4822, 0.4465)  # of CIFAR-10's training images' channels, on the scale 0..1
 STD = (0.247, 0.243, 0.261)
+MOST_MULTIPLIED = 64 * 64**3  # height x width x width of all images that are turned at a time
 HOLE_SIZE = 12  # pixels, height and width; an image too small gets a hole of its own size
 
 
@@ -113,7 +113,7 @@ def augment(
     draws: Draws,
     statistics: Statistics = CIFAR10,
     dtype=jnp.float32,
-    plain: bool | None = None,
+    products: bool | None = None,
 ) -> jax.Array:
     """Flips, shifts, rotates, scales, normalises, cuts out: uint8 [B, H, W, C] to `dtype`.
 
@@ -129,7 +129,7 @@ def augment(
     columns = columns - draws.shift[:, 1, None, None]
     columns = jnp.where(draws.flip[:, None, None], width - 1 - columns, columns)
     read = select if draws.angle is None else bilinear
-    warped = normalize(read(images, rows, columns, plain), statistics, dtype)
+    warped = normalize(read(images, rows, columns, products), statistics, dtype)
     return jnp.where(hole_mask(draws, height, width)[..., None], 0, warped)
 
 
@@ -143,7 +143,7 @@ def hole_mask(draws: Draws, height: int, width: int) -> jax.Array:
 
 
 def affine(
-    images: jax.Array, angle_degrees: jax.Array, scale: jax.Array, plain: bool | None = None
+    images: jax.Array, angle_degrees: jax.Array, scale: jax.Array, products: bool | None = None
 ) -> jax.Array:
     """Rotates each image counter-clockwise and scales it about its centre; same shape and dtype.
 
@@ -151,7 +151,7 @@ def affine(
     without repeating the edge pixel (OpenCV's REFLECT_101, SciPy's 'mirror').
     """
     rows, columns = source_coordinates(angle_degrees, scale, *images.shape[1:3])
-    return bilinear(images, rows, columns, plain).astype(images.dtype)
+    return bilinear(images, rows, columns, products).astype(images.dtype)
 
 
 def source_coordinates(
@@ -174,7 +174,7 @@ def source_coordinates(
 
 
 def select(
-    images: jax.Array, rows: jax.Array, columns: jax.Array, plain: bool | None = None
+    images: jax.Array, rows: jax.Array, columns: jax.Array, products: bool | None = None
 ) -> jax.Array:
     """The rows int [B, H', 1] and columns int [B, 1, W'] of images [B, H, W, C], mirrored outside.
 
@@ -182,7 +182,7 @@ def select(
     """
     batch, height, width, channels = images.shape
     rows, columns = _mirror(rows, height), _mirror(columns, width)
-    if not backend.use_plain(plain):
+    if not (backend.is_tpu() if products is None else products):
         index = (rows * width + columns).reshape(batch, -1, 1)
         flat = images.reshape(batch, height * width, channels)
         taken = jnp.take_along_axis(flat, index, axis=1, mode="promise_in_bounds")
@@ -205,20 +205,30 @@ def select(
 
 
 def bilinear(
-    images: jax.Array, rows: jax.Array, columns: jax.Array, plain: bool | None = None
+    images: jax.Array, rows: jax.Array, columns: jax.Array, products: bool | None = None
 ) -> jax.Array:
     """Samples images [B, H, W, C] at float `rows` and `columns` [B, H', W'], mirrored outside.
 
     The result is float [B, H', W', C].
     """
-    return (_multiplied if backend.use_plain(plain) else _gathered)(images, rows, columns)
+    if not (backend.is_tpu() if products is None else products):
+        return _gathered(images, rows, columns)
+    batch, height, width, _ = images.shape
+    at_once = max(MOST_MULTIPLIED // (height * width**2), 1)
+    if at_once >= batch:
+        return _multiplied(images, rows, columns)
+
+    def multiplied(of_image):
+        return _multiplied(*(array[None] for array in of_image))[0]
+
+    return jax.lax.map(multiplied, (images, rows, columns), batch_size=at_once)
 
 
 def _multiplied(images: jax.Array, rows: jax.Array, columns: jax.Array) -> jax.Array:
     """`bilinear` as sum over r and c of hat(row - r) hat(column - c) image[r, c].
 
     The sum over rows is a product of matrices for each image, that over columns one with zeros and
-    ones. P: output pixels.
+    ones. P: output pixels. Memory grows with their number times the images' width.
     """
     batch, height, width, channels = images.shape
     # Three products in bfloat16 keep 16 bits of a weight, of a byte all there is.

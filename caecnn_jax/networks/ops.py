@@ -45,7 +45,7 @@ def _factors(x, kernel, dtype):
     vector units, which do the rest, know no bfloat16.
     """
     dtype = jnp.dtype(dtype or x.dtype)
-    if dtype == jnp.bfloat16 and jax.default_backend() == "tpu":
+    if dtype == jnp.bfloat16 and backend.is_tpu():
         return x.astype(jnp.float32), kernel.astype(jnp.float32), lax.Precision.DEFAULT
     return x.astype(dtype), kernel.astype(dtype), None
 
@@ -195,7 +195,7 @@ def dense(maps, kernel, *, dtype=None):
     out flat costs it more.
     """
     maps, kernel, precision = _factors(maps, kernel, dtype)
-    if jax.default_backend() != "tpu":
+    if not backend.is_tpu():
         return maps.reshape(maps.shape[0], -1) @ kernel
     windows = kernel.reshape(*maps.shape[1:], -1)
     return _conv(maps, windows, ((0, 0), (0, 0)), precision=precision)[:, 0, 0]

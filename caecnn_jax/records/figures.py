@@ -101,7 +101,8 @@ def draw_reliability(diagram: Reliability) -> drawing.Figure:
     """Accuracy by confidence, a bar a bin, over each bin's share of the images.
 
     The hatching reaches from the bin's accuracy to its mean confidence, up or down: that gap,
-    weighted by the shares, is the calibration error. Where there is none the probabilities can be believed.
+    weighted by the shares, is the calibration error. Where there is none the probabilities can be
+    believed.
     """
     images = np.asarray(diagram["images"], float)
     width = 1 / len(images)
