@@ -194,7 +194,7 @@ def test_large_images_are_turned_a_few_at_a_time(images, monkeypatch, at_once):
     monkeypatch.setattr(augment, "MOST_MULTIPLIED", at_once * SIZE**3)
     ours, less_memory = turned()
     np.testing.assert_allclose(ours, wanted, rtol=0, atol=1e-4)
-    assert less_memory < memory / 2
+    assert less_memory < 0.6 * memory
 
 
 @pytest.mark.parametrize(("backend", "gathers"), [("cpu", True), ("gpu", True), ("tpu", False)])
