@@ -36,20 +36,17 @@ def evaluation(rng, skill, use_cnn=True, use_cae=True, size=1000):
             weights = share * np.eye(10)[true] + (1 - share) * weights / weights.sum()
             matrix.append(rng.multinomial(size // 2 if name in RARE else size, weights))
         matrix = np.array(matrix)
-        right, total = np.trace(matrix), matrix.sum()
-        correct = rng.permutation(np.arange(total) < right)
-        images = rng.multinomial(total, np.arange(1, 16) / 120)
-        confidence = images * (np.arange(15) + 0.5) / 15
+        labels, predicted = np.repeat(np.argwhere(matrix >= 0), matrix.ravel(), axis=0).T
+        order = rng.permutation(len(labels))
         by_step |= {
             "loss_cnn": np.array([0.8 + 0.05 * rng.random()]),
-            "confusion": matrix[None],
-            "correct": correct[None],
-            "mask": np.ones_like(correct)[None],
-            "bin_images": images[None],
-            "bin_confidence": confidence[None],
-            "bin_correct": (0.9 * confidence)[None],
+            "label": labels[order][None],
+            "predicted": predicted[order][None],
+            "confidence": rng.triangular(0.1, 0.9, 1.0, (1, len(labels))),
+            "mask": np.ones((1, len(labels)), bool),
         }
-    return metrics.evaluation(by_step, [RARE.get(name, 5000) for name in CLASSES])
+    counts = [RARE.get(name, 5000) for name in CLASSES]
+    return metrics.evaluation(by_step, len(CLASSES), counts)
 
 
 def record(rng, run, epoch, warmup, skill, use_cnn=True, use_cae=True):

@@ -117,7 +117,7 @@ def test_every_config_traces_a_step_of_each_phase_and_an_evaluation(name):
         losses = {"loss_cae"} if config.use_cae else set()
         losses |= {"loss_cnn"} if config.use_cnn and joint else set()
         assert set(metrics) == losses | {"images"}
-        of_cnn = {"confusion", "correct", "mask", "bin_images", "bin_confidence", "bin_correct"}
+        of_cnn = {"label", "mask", "predicted", "confidence"}
         assert set(found) - set(metrics) == (of_cnn if "loss_cnn" in losses else set())
 
 

@@ -13,7 +13,6 @@ import jax.numpy as jnp
 from caecnn_jax import backend
 
 Counts = jax.Array | None  # int or float [K]; None where the loss needs none
-NUM_BINS = 15  # of confidence, as long-tailed learning's papers have it
 
 
 class Loss(NamedTuple):
@@ -253,26 +252,15 @@ def post_hoc(
     return logits
 
 
-def calibration_sums(
-    logits: jax.Array, labels: jax.Array, mask: jax.Array, num_bins: int = NUM_BINS
-) -> dict[str, jax.Array]:
-    """What the calibration error is reckoned from, sums over the images where `mask` [B].
+def verdicts(logits: jax.Array) -> dict[str, jax.Array]:
+    """What logits [B, K] say of each image.
 
-    {"bin_images": int32 [bins], "bin_correct": int32 [bins], "bin_confidence": float [bins]}: the
-    images by the greatest probability of their softmax, in `num_bins` bins of
-    equal width, of which each holds its upper end; among them the right ones; the sum of those
-    probabilities. `calibration.error_from_bins` takes it from here.
+    {"predicted": int32 [B], "confidence": float [B]}: the class of the greatest probability of
+    their softmax, and that probability.
     """
     logits = _wide(logits)
     confidence = jnp.exp(logits.max(axis=-1) - jax.nn.logsumexp(logits, axis=-1))
-    index = jnp.clip(jnp.ceil(confidence * num_bins).astype(jnp.int32) - 1, 0, num_bins - 1)
-    correct = mask & (logits.argmax(axis=-1) == labels)
-    zeros = jnp.zeros(num_bins, jnp.int32)
-    return {
-        "bin_images": zeros.at[index].add(mask.astype(jnp.int32)),
-        "bin_correct": zeros.at[index].add(correct.astype(jnp.int32)),
-        "bin_confidence": zeros.astype(logits.dtype).at[index].add(jnp.where(mask, confidence, 0)),
-    }
+    return {"predicted": logits.argmax(axis=-1).astype(jnp.int32), "confidence": confidence}
 
 
 def _wide(values: jax.Array) -> jax.Array:

@@ -8,6 +8,8 @@ from typing import TypedDict
 
 import numpy as np
 
+NUM_BINS = 15  # as long-tailed learning's papers have it
+
 
 class Reliability(TypedDict):
     """A reliability diagram: for each bin of confidence, None where it is empty."""
@@ -17,14 +19,28 @@ class Reliability(TypedDict):
     accuracy: list[float | None]
 
 
+def by_bin(
+    confidence: np.ndarray, correct: np.ndarray, num_bins: int = NUM_BINS
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Each bin's images, summed confidence and right images, [num_bins] each.
+
+    `confidence` float [N]; `correct` bool [N]. Each bin holds its upper end.
+    """
+    index = np.clip(np.ceil(confidence * num_bins).astype(int) - 1, 0, num_bins - 1)
+    images, summed, right = (
+        np.bincount(index, weights, num_bins) for weights in (None, confidence, correct)
+    )
+    return images, summed, right
+
+
 def error_from_bins(images: np.ndarray, confidence: np.ndarray, correct: np.ndarray) -> float:
-    """`metrics.calibration_error` from each bin's images, summed confidence and right images."""
+    """`metrics.calibration_error` from the sums of `by_bin`."""
     gaps = np.abs(np.asarray(correct, np.float64) - np.asarray(confidence, np.float64))
     return float(gaps.sum() / max(np.sum(images), 1))
 
 
 def reliability(images: np.ndarray, confidence: np.ndarray, correct: np.ndarray) -> Reliability:
-    """The diagram of the sums that `error_from_bins` takes."""
+    """The diagram of the sums of `by_bin`."""
 
     def means(sums: np.ndarray) -> list[float | None]:
         pairs = zip(np.asarray(sums).tolist(), np.asarray(images).tolist(), strict=True)

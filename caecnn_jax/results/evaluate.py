@@ -84,7 +84,8 @@ def _evaluation(
         loss=trained.loss,
         correction=correction,
     )
-    return metrics.evaluation(trainer.by_step(list(calls)), class_counts)
+    num_classes = len(trained.description.class_names)
+    return metrics.evaluation(trainer.by_step(list(calls)), num_classes, class_counts)
 
 
 def write(folder: epath.Path, name: str, result: schema.Result) -> None:

@@ -83,7 +83,9 @@ def g_mean(confusion: np.ndarray) -> float:
         return float(np.exp(np.log(present).mean())) if len(present) else 0.0
 
 
-def calibration_error(probabilities: np.ndarray, labels: np.ndarray, bins: int = 15) -> float:
+def calibration_error(
+    probabilities: np.ndarray, labels: np.ndarray, bins: int = calibration.NUM_BINS
+) -> float:
     """The expected calibration error of probabilities [N, K] for int labels [N].
 
     Guo et al. 2017, "On calibration of modern neural networks", equation 3: the images' mean of
@@ -93,9 +95,7 @@ def calibration_error(probabilities: np.ndarray, labels: np.ndarray, bins: int =
     probabilities, labels = np.asarray(probabilities), np.asarray(labels)
     confidence = probabilities.max(axis=1)
     correct = probabilities.argmax(axis=1) == labels
-    index = np.clip(np.ceil(confidence * bins).astype(int) - 1, 0, bins - 1)
-    sums: Any = (np.bincount(index, weights, bins) for weights in (None, confidence, correct))
-    return calibration.error_from_bins(*sums)
+    return calibration.error_from_bins(*calibration.by_bin(confidence, correct, bins))
 
 
 def mean_losses(by_step: Mapping[str, Sequence | np.ndarray]) -> schema.Losses:
@@ -128,14 +128,16 @@ def correctness(result: Mapping[str, Any]) -> np.ndarray | None:
 
 
 def evaluation(
-    by_step: Mapping[str, np.ndarray], class_counts: groups.Counts | None = None
+    by_step: Mapping[str, np.ndarray],
+    num_classes: int,
+    class_counts: groups.Counts | None = None,
 ) -> schema.Evaluation:
     """An evaluation's figures, from what `epochs.evaluate` yields by step.
 
-    That is [steps, ...]: "images", "loss_cae" and "loss_cnn" (batch means), "confusion", "correct"
-    with its "mask", and the sums of `losses.calibration_sums`; what belongs to a part that did not
-    run is not there. `class_counts` [K]: the training images of each class, without which there
-    are no "shots" and no "thirds".
+    That is [steps, ...]: "images", "loss_cae" and "loss_cnn" (batch means), and of each image
+    "label", "predicted", "confidence" and "mask"; what belongs to a part that did not run is not
+    there. `class_counts` [K]: the training images of each class, without which there are no
+    "shots" and no "thirds".
     """
     valid: Any = dict.fromkeys((*FIGURES, *GROUPS)) | mean_losses(by_step)
     made: schema.Evaluation = {
@@ -144,17 +146,19 @@ def evaluation(
         "reliability": None,
         "correct": None,
     }
-    if "confusion" not in by_step:
+    if "predicted" not in by_step:
         return made
-    confusion = by_step["confusion"].sum(axis=0)
-    if "bin_images" in by_step:
-        names = ("bin_images", "bin_confidence", "bin_correct")
-        bins: list[Any] = [np.sum(by_step[name], axis=0, dtype=np.float64) for name in names]
-        valid["calibration_error"] = calibration.error_from_bins(*bins)
-        made["reliability"] = calibration.reliability(*bins)
+    mask = np.asarray(by_step["mask"])
+    labels, predicted, confidence = (
+        np.asarray(by_step[name])[mask] for name in ("label", "predicted", "confidence")
+    )
+    confusion = np.bincount(labels * num_classes + predicted, minlength=num_classes**2)
+    confusion = confusion.reshape(num_classes, num_classes)
+    bins = calibration.by_bin(confidence, labels == predicted)
     valid |= of_confusion(confusion, class_counts)
-    if "correct" in by_step:
-        made["correct"] = packed(by_step["correct"][by_step["mask"]])
+    valid["calibration_error"] = calibration.error_from_bins(*bins)
+    made["reliability"] = calibration.reliability(*bins)
+    made["correct"] = packed(labels == predicted)
     made["confusion_matrix"] = confusion.tolist()
     return made
 

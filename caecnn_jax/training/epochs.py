@@ -174,18 +174,10 @@ def _eval_chunk(model, variables, data, order, mask, *, joint, pipeline, loss, c
             outputs = outputs.replace(logits=losses.scores(outputs.logits, loss, correction))
         metrics = _present(steps.losses(outputs, batch, valid), model, joint)
         if outputs.logits is not None:
-            metrics["confusion"] = _confusion(outputs.logits, batch["label"], valid)
-            correct = outputs.logits.argmax(axis=-1) == batch["label"]
-            metrics |= {"correct": correct, "mask": valid}
-            metrics |= losses.calibration_sums(outputs.logits, batch["label"], valid)
+            metrics |= {"label": labels, "mask": valid} | losses.verdicts(outputs.logits)
         return None, metrics | {"images": valid.sum()}
 
     return jax.lax.scan(one_step, None, (order, data["label"][order], mask))[1]
-
-
-def _confusion(logits: jax.Array, labels: jax.Array, mask: jax.Array) -> jax.Array:
-    matrix = jnp.zeros((logits.shape[-1], logits.shape[-1]), jnp.int32)
-    return matrix.at[labels, logits.argmax(axis=-1)].add(mask.astype(jnp.int32))
 
 
 def eval_chunk(
@@ -202,8 +194,8 @@ def eval_chunk(
 ) -> steps.Metrics:
     """Evaluates T steps; `joint=False` leaves the CNN out. `loss` is the one that it trained on.
 
-    The metrics are those of `train_chunk` and, of the CNN, "confusion" int32 [T, K, K], a row a
-    true class, "correct" and its "mask" bool [T, B], and those of `losses.calibration_sums`.
+    The metrics are those of `train_chunk` and, of the CNN, "label" int32 [T, B], its "mask" bool
+    [T, B], False on padding, and for each image what `losses.verdicts` says.
     Whatever was trained, "loss_cnn" is the mean cross-entropy here, the negative log-likelihood
     (NLL).
     """

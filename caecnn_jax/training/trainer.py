@@ -194,7 +194,7 @@ class Trainer:
         trained = time.monotonic()
         valid = by_step(dispatched.valid)
         self._ready = time.monotonic()
-        name = self._journal.split.name
+        name, counts = self._journal.split.name, self._journal.train_counts
         check_finite(name, dispatched.epoch, train, valid)
         images = sum(train["images"]) - sum(self._journal.losses.get("images", ()))
         record: schema.Record = {
@@ -202,7 +202,7 @@ class Trainer:
             "epoch": dispatched.epoch,
             "phase": "joint" if dispatched.joint else "warmup",
             "train": metrics.mean_losses(train),
-            **metrics.evaluation(valid, self._journal.train_counts),
+            **metrics.evaluation(valid, len(counts), counts),
             "seconds": self._ready - began,
             "images_per_second": images / max(trained - began, 1e-9),
         }

@@ -10,7 +10,6 @@ from sklearn.utils import class_weight
 
 from caecnn_jax.data import augment
 from caecnn_jax.networks import losses
-from caecnn_jax.results import calibration, metrics
 
 COUNTS = np.array([5000, 387, 50, 7])
 rng = np.random.default_rng(0)
@@ -267,18 +266,8 @@ def test_the_scores_of_ldam_are_scaled_and_others_are_not():
     )
 
 
-def test_calibration_sums_of_parts_add_up_to_those_of_the_whole():
-    mask = np.arange(40) % 5 > 0
-    whole = losses.calibration_sums(LOGITS[mask], LABELS[mask], np.ones(32, bool))
-    parts = [
-        losses.calibration_sums(LOGITS[part], LABELS[part], mask[part])
-        for part in (slice(0, 17), slice(17, 40))
-    ]
-    for name, value in whole.items():
-        np.testing.assert_allclose(value, parts[0][name] + parts[1][name], rtol=1e-5, atol=1e-6)
-    assert int(whole["bin_images"].sum()) == 32
-    probabilities = np.exp(log_p(LOGITS[mask]))
-    error = calibration.error_from_bins(
-        whole["bin_images"], whole["bin_confidence"], whole["bin_correct"]
-    )
-    assert error == pytest.approx(metrics.calibration_error(probabilities, LABELS[mask]), abs=1e-6)
+def test_the_verdict_is_the_most_probable_class_and_its_probability():
+    found = losses.verdicts(LOGITS)
+    probabilities = np.exp(log_p(LOGITS))
+    assert np.array_equal(found["predicted"], probabilities.argmax(axis=1))
+    np.testing.assert_allclose(found["confidence"], probabilities.max(axis=1), rtol=1e-6)

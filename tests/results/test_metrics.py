@@ -75,24 +75,31 @@ def test_mean_losses_are_means_over_images_whatever_the_batches(losses, batch_si
     assert means["loss_cnn"] is None  # it did not run
 
 
+def verdicts(confusion, confidence=0.5):
+    """What `epochs.evaluate` says of the images of a confusion matrix, one batch of them."""
+    labels, predicted = np.repeat(np.argwhere(confusion >= 0), np.ravel(confusion), axis=0).T
+    return {
+        "label": labels[None],
+        "predicted": predicted[None],
+        "confidence": np.broadcast_to(confidence, labels.shape)[None],
+        "mask": np.ones((1, len(labels)), bool),
+    }
+
+
 def test_seven_images_in_batches_of_four_evaluate_as_one_batch_of_seven():
-    first, second = np.diag([2, 1, 1]), np.array([[0, 1, 0], [0, 1, 0], [0, 0, 1]])
-    batches = {
-        "loss_cnn": [1.0, 5.0],
-        "images": [4, 3],
-        "confusion": np.stack([first, second]),
-    }
-    whole = {
-        "loss_cnn": [(4 * 1.0 + 3 * 5.0) / 7],
-        "images": [7],
-        "confusion": (first + second)[None],
-    }
-    assert metrics.evaluation(batches) == metrics.evaluation(whole)
-    assert metrics.evaluation(batches)["valid"]["accuracy"] == pytest.approx(6 / 7)
+    whole = {"loss_cnn": [(4 * 1.0 + 3 * 5.0) / 7], "images": [7]}
+    whole |= verdicts(np.array([[2, 1, 0], [0, 2, 0], [0, 0, 2]]))
+    batches = {"loss_cnn": [1.0, 5.0], "images": [4, 3]}
+    for name in ("label", "predicted", "confidence", "mask"):  # the eighth is padding
+        batches[name] = np.append(whole[name], np.zeros_like(whole[name][:, :1])).reshape(2, 4)
+    ours = metrics.evaluation(batches, 3)
+    assert ours == metrics.evaluation(whole, 3)
+    assert ours["valid"]["accuracy"] == pytest.approx(6 / 7)
+    assert ours["confusion_matrix"] == [[2, 1, 0], [0, 2, 0], [0, 0, 2]]
 
 
 def test_an_evaluation_without_the_cnn_has_no_accuracy():
-    record = metrics.evaluation({"loss_cae": [0.5], "images": [3]})
+    record = metrics.evaluation({"loss_cae": [0.5], "images": [3]}, 10)
     assert record.pop("valid") == dict.fromkeys((*metrics.FIGURES, *metrics.GROUPS)) | {
         "loss_cae": 0.5
     }
@@ -241,20 +248,22 @@ def test_certain_and_right_is_calibrated_and_certain_and_wrong_is_not():
 
 
 def test_an_evaluation_adds_up_its_calibration():
-    # Two steps: bin 1 holds 2 images at 0.4 and 1 at 0.3, 1 right; bin 2 holds 1 at 0.9, right.
+    # Two steps: bin 6 of 15 holds two images at 0.4 and 0.3 is in bin 5; bin 14 holds one at 0.9.
     by_step = {
         "loss_cnn": [1.0, 2.0],
         "images": [3, 1],
-        "confusion": np.array([[[1, 2], [0, 0]], [[0, 0], [0, 1]]]),
-        "bin_images": [[3, 0], [0, 1]],
-        "bin_confidence": [[1.1, 0.0], [0.0, 0.9]],
-        "bin_correct": [[1, 0], [0, 1]],
+        "label": [[0, 0, 0], [1, 0, 0]],
+        "predicted": [[0, 1, 1], [1, 0, 0]],
+        "confidence": [[0.4, 0.4, 0.3], [0.9, 0.0, 0.0]],
+        "mask": [[True, True, True], [True, False, False]],
     }
-    record = metrics.evaluation(by_step)
+    record = metrics.evaluation(by_step, 2)
     assert metrics.result(record, ("ant", "bee"))["nll"] == pytest.approx((3 * 1.0 + 2.0) / 4)
-    assert record["valid"]["calibration_error"] == pytest.approx((0.1 + 0.1) / 4)
-    assert record["reliability"]["accuracy"] == [pytest.approx(1 / 3), 1.0]
+    gaps = abs(1 - 0.8), abs(0 - 0.3), abs(1 - 0.9)
+    assert record["valid"]["calibration_error"] == pytest.approx(sum(gaps) / 4)
+    assert [record["reliability"]["accuracy"][place] for place in (4, 5, 13)] == [0.0, 0.5, 1.0]
     assert record["valid"]["balanced_accuracy"] == pytest.approx((1 / 3 + 1) / 2)
+    assert record["confusion_matrix"] == [[1, 2], [0, 1]]
 
 
 def test_a_result_groups_the_classes_by_their_training_images():
@@ -278,15 +287,14 @@ def test_the_folds_groups_are_averaged_where_they_exist():
 def test_correctness_is_a_bit_an_image():
     correct = np.random.default_rng(0).random((3, 7)) < 0.6
     mask = np.arange(7) < np.array([[7], [7], [5]])  # the last batch is short
-    confusion = np.zeros((3, 2, 2), int)
-    confusion[:, 0, 0], confusion[:, 0, 1] = (correct & mask).sum(1), (~correct & mask).sum(1)
     by_step = {
         "images": mask.sum(axis=1),
-        "confusion": confusion,
-        "correct": correct,
+        "label": np.zeros((3, 7), int),
+        "predicted": np.where(correct, 0, 1),
+        "confidence": np.full((3, 7), 0.5),
         "mask": mask,
     }
-    result = metrics.result(metrics.evaluation(by_step), ("ant", "bee"))
+    result = metrics.result(metrics.evaluation(by_step, 2), ("ant", "bee"))
     assert len(result["correct"]) == 4  # 19 bits in base64
     np.testing.assert_array_equal(metrics.correctness(result), correct[mask])
     assert metrics.correctness(result).mean() == pytest.approx(result["accuracy"])
