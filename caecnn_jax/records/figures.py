@@ -149,7 +149,7 @@ def draw_learning_curves(
     sides = {"train": (SERIES[0], "--"), "valid": (SERIES[1], "-")}
     panels = [key for key in PANELS if any(finite(records, side, key) for side in sides)]
     class_names = class_names or ()
-    by_class = class_names and any(record.get("confusion_matrix") for record in records)
+    by_class = class_names and any(metrics.f1_of(record) for record in records)
     count = max(1, len(panels) + bool(by_class))
     height = 0.5 + 1.35 * count + (0.45 if by_class else 0)  # the classes' legend
     figure = drawing.Figure(figsize=(WIDTH, height), layout="constrained")
@@ -268,12 +268,15 @@ def finite(records: Sequence[Record], side: str, key: str) -> list[tuple[int, fl
 
 
 def _draw_f1_by_class(axes, records: Sequence[Record], class_names: Sequence[str]) -> None:
-    held = [record for record in records if record.get("confusion_matrix")]
-    tables = [metrics.per_class(record["confusion_matrix"], class_names) for record in held]
-    last = {name: tables[-1][name]["f1"] for name in class_names}
-    names = hardest(last, (), MOST_CURVES)
+    of_epochs = {record["epoch"]: metrics.f1_of(record) for record in records}
+    f1 = {
+        epoch: dict(zip(class_names, of_one, strict=True))
+        for epoch, of_one in of_epochs.items()
+        if of_one
+    }
+    names = hardest(f1[max(f1)], (), MOST_CURVES)
     for index, name in enumerate(names):
-        curve = [record["epoch"] for record in held], [table[name]["f1"] for table in tables]
+        curve = list(f1), [of_one[name] for of_one in f1.values()]
         line = ("-", "--")[index // len(SERIES) % 2]
         axes.plot(*curve, line, color=SERIES[index % len(SERIES)], label=short(name, 12))
     few = len(names) == len(class_names)

@@ -1,7 +1,7 @@
 """What one run leaves as it trains: its records, checkpoints, TensorBoard events and pictures.
 
-A record is what is known of one epoch: a line of history.jsonl and the "confusion_matrix" of its
-validation. The records travel in the checkpoints, so a checkpoint alone says all that happened
+A record is what is known of one epoch, a `schema.Record`, of which history.jsonl has a line. The
+records travel in the checkpoints, so a checkpoint alone says all that happened
 before it. An epoch counts once its checkpoint is saved; only then is it shown, and what a kill
 prevents from being shown is shown when the run goes on.
 """
@@ -128,7 +128,7 @@ class Journal:
         the record is only taken in.
         """
         self.records.append(record)
-        self._forget_correctness()
+        self._forget_details()
         self.step, self.losses, self.arrays = 0, {}, None
         if self._board is None:
             return
@@ -155,12 +155,16 @@ class Journal:
         assert best is not None  # there is a record
         return self.records[best]
 
-    def _forget_correctness(self) -> None:
-        """Keeps what is known of each image of the last and the best epoch alone."""
+    def _forget_details(self) -> None:
+        """Keeps what grows with images or classes of the last and the best epoch alone.
+
+        Every checkpoint holds the records of all epochs; F1 by class is what is drawn of them.
+        """
         kept = self.records[-1], self._best_record()
         for record in self.records:
             if not any(record is one for one in kept):
-                record["correct"] = None
+                record["f1"] = metrics.f1_of(record)
+                record["confusion_matrix"] = record["reliability"] = record["correct"] = None
 
     def save_partial(self, step: int, losses: dict[str, list], arrays: Mapping[str, Any]) -> None:
         """Saves an epoch that was cut short after `step` training steps, as `save` does."""

@@ -202,7 +202,7 @@ def read_format(workdir: epath.Path) -> int:
 
 def write_history(workdir: epath.Path, records: Sequence[Mapping[str, Any]]) -> None:
     """Writes history.jsonl anew: a line a record, without what metrics.json has of the last."""
-    left_out = {"confusion_matrix", "reliability", "correct"}
+    left_out = {"confusion_matrix", "reliability", "correct", "f1"}
     lines = [
         json.dumps({name: item for name, item in record.items() if name not in left_out})
         for record in records

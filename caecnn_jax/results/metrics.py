@@ -31,17 +31,30 @@ def accuracy(confusion: np.ndarray) -> float:
     return float(np.trace(confusion) / max(np.sum(confusion), 1))
 
 
+def f1(confusion: Confusion) -> np.ndarray:
+    """Each class's F1, float [K], 0 where there is nothing to divide by."""
+    confusion = np.asarray(confusion)
+    total = confusion.sum(axis=0) + confusion.sum(axis=1)
+    return _ratio(2.0 * np.diag(confusion), total)
+
+
+def f1_of(record: Mapping[str, Any]) -> list[float] | None:
+    """Each class's F1 in an epoch's record; None where the CNN did not run."""
+    confusion = record.get("confusion_matrix")
+    return record.get("f1") if confusion is None else f1(confusion).tolist()
+
+
 def per_class(confusion: Confusion, class_names: Sequence[str]) -> dict[str, dict[str, float]]:
     """{class: {"precision", "recall", "f1", "support"}}; support is the class's image count."""
     confusion = np.asarray(confusion)
     hits, support, predicted = np.diag(confusion), confusion.sum(axis=1), confusion.sum(axis=0)
     precision, recall = _ratio(hits, predicted), _ratio(hits, support)
-    f1 = _ratio(2.0 * hits, support + predicted)
+    of_f1 = f1(confusion)
     return {
         name: {
             "precision": float(precision[index]),
             "recall": float(recall[index]),
-            "f1": float(f1[index]),
+            "f1": float(of_f1[index]),
             "support": int(support[index]),
         }
         for index, name in enumerate(class_names)
@@ -51,9 +64,8 @@ def per_class(confusion: Confusion, class_names: Sequence[str]) -> dict[str, dic
 def macro_f1(confusion: Confusion) -> float:
     """The unweighted mean of F1 over the classes that are there or were predicted."""
     confusion = np.asarray(confusion)
-    total = confusion.sum(axis=0) + confusion.sum(axis=1)
-    f1 = 2 * np.diag(confusion)[total > 0] / total[total > 0]
-    return float(np.mean(f1)) if len(f1) else 0.0
+    is_there = (confusion.sum(axis=0) + confusion.sum(axis=1)) > 0
+    return groups.mean(np.where(is_there, f1(confusion), np.nan)) or 0.0
 
 
 def recalls(confusion: Confusion) -> np.ndarray:

@@ -40,7 +40,7 @@ class Evaluation(TypedDict):
     valid: Valid
     confusion_matrix: list[list[int]] | None
     reliability: calibration.Reliability | None
-    correct: str | None  # `metrics.packed`; in records of the last and the best epoch alone
+    correct: str | None  # `metrics.packed`
 
 
 class Training(TypedDict):
@@ -55,7 +55,12 @@ class Training(TypedDict):
 
 
 class Record(Training, Evaluation):
-    """An epoch while its run trains, and in its checkpoint."""
+    """An epoch while its run trains, and in its checkpoint.
+
+    Of epochs that are neither the last nor the best, the matrix, reliability and correct are None.
+    """
+
+    f1: NotRequired[list[float] | None]  # of each class, where the matrix is no longer there
 
 
 class Line(Training):

@@ -72,11 +72,13 @@ def test_a_reliability_diagram_has_accuracy_the_gap_and_the_error():
 def test_confusion_matrices_add_f1_by_class():
     records = [
         record(1, "warmup"),
-        record(2) | {"confusion_matrix": [[3, 1, 0], [1, 3, 0], [0, 0, 4]]},
+        record(2) | {"confusion_matrix": None, "f1": [0.5, 0.25, 0.0]},  # an earlier epoch
+        record(3) | {"confusion_matrix": [[3, 1, 0], [1, 3, 0], [0, 0, 4]]},
     ]
     assert titles(records, class_names=NAMES)[-1] == "F1 by class"
     lines = figures.draw_learning_curves(records, class_names=NAMES).axes[-1].lines
-    assert [line.get_ydata().tolist() for line in lines[:3]] == [[0.75], [0.75], [1.0]]
+    drawn = [line.get_ydata().tolist() for line in lines[:3]]
+    assert drawn == [[0.5, 0.75], [0.25, 0.75], [0.0, 1.0]]
 
 
 def test_rare_classes_have_their_own_colour_and_label():

@@ -114,6 +114,17 @@ def test_only_the_last_and_the_best_epoch_know_which_images_were_right(open_jour
     assert correct(open_journal()) == correct(run)
 
 
+def test_what_grows_with_the_classes_is_kept_of_the_last_and_the_best_epoch_alone(open_journal):
+    run = open_journal()
+    train(run, 1, 2, accuracy=0.2)
+    train(run, 3, accuracy=0.9)
+    train(run, 4, 5, accuracy=0.3)
+    for field in ("confusion_matrix", "reliability"):
+        assert [bool(one[field]) for one in run.records] == [False, False, True, False, True]
+    assert [one.get("f1") for one in run.records] == [[1.0] * 10] * 2 + [None, [1.0] * 10, None]
+    assert open_journal().records == run.records
+
+
 def test_the_best_is_kept_after_falling_back(open_journal, tmp_path):
     run = open_journal()
     train(run, 1, accuracy=0.2)
