@@ -48,6 +48,7 @@ class Journal:
         self.records: list[schema.Record] = []
         self.step = 0  # training steps done of the epoch after the last record
         self.losses: dict[str, list] = {}  # of those steps
+        self.seconds = 0.0  # that they took
         self.arrays: dict[str, Any] | None = None  # what `restore` found, to go on from
         self._data = data
         self._folder = folder
@@ -86,7 +87,7 @@ class Journal:
     # --- What is saved ----------------------------------------------------------------------------
 
     def restore(self, target: Mapping[str, Any]) -> None:
-        """Goes back to where the run was left: sets records, step, losses and arrays.
+        """Goes back to where the run was left: sets records, step, losses, seconds and arrays.
 
         `target` holds arrays or shapes like those that were saved. Raises CheckpointError when
         there are checkpoints and none can be restored.
@@ -100,6 +101,7 @@ class Journal:
             partial = None
         if partial is not None and partial.progress["epoch"] == len(self.records) + 1:
             self.step, self.losses = partial.progress["step"], partial.progress["losses"]
+            self.seconds = partial.progress.get("seconds", 0.0)  # earlier versions saved none
             self.arrays = partial.arrays
 
     def look(self) -> None:
@@ -129,7 +131,7 @@ class Journal:
         """
         self.records.append(record)
         self._forget_details()
-        self.step, self.losses, self.arrays = 0, {}, None
+        self.step, self.losses, self.seconds, self.arrays = 0, {}, 0.0, None
         if self._board is None:
             return
         workdir.check_present(self._folder)
@@ -166,14 +168,16 @@ class Journal:
                 record["f1"] = metrics.f1_of(record)
                 record["confusion_matrix"] = record["reliability"] = record["correct"] = None
 
-    def save_partial(self, step: int, losses: dict[str, list], arrays: Mapping[str, Any]) -> None:
+    def save_partial(
+        self, step: int, losses: dict[str, list], seconds: float, arrays: Mapping[str, Any]
+    ) -> None:
         """Saves an epoch that was cut short after `step` training steps, as `save` does."""
         if self._board is None:
             return
         workdir.check_present(self._folder)
         epoch = len(self.records) + 1
         number = (self._interrupted.steps() or [0])[-1] + 1
-        progress = {"epoch": epoch, "step": step, "losses": losses}
+        progress = {"epoch": epoch, "step": step, "losses": losses, "seconds": seconds}
         self._interrupted.save(number, arrays, progress)
         self._interrupted.keep_only({number})
 

@@ -154,7 +154,7 @@ class Trainer:
                 train.append(chunk)
                 bar.update(done - bar.n)
                 if self._request.is_made():
-                    self._interrupt(done, train, state, ahead)
+                    self._interrupt(done, train, state, ahead, began)
         for chunk in epochs.evaluate(
             self._model,
             steps.evaluated(state.arrays),
@@ -166,16 +166,18 @@ class Trainer:
         ):
             valid.append(chunk)
             if self._request.is_made():
-                self._interrupt(done, train, state, ahead)
+                self._interrupt(done, train, state, ahead, began)
         # A copy outlives the next training step, to which the state itself is donated.
         return Dispatched(epoch, joint, train, valid, _copy(state), began), state
 
-    def _interrupt(self, step: int, train, state: steps.TrainState, ahead) -> None:
+    def _interrupt(self, step: int, train, state: steps.TrainState, ahead, began: float) -> None:
         """Saves the half-done epoch and raises Interrupted."""
         if ahead is not None:
             self._finish_epoch(ahead)
         if not has_ended(self._journal, self._config):
-            self._journal.save_partial(step, self._losses(train), devices.get(state.arrays))
+            losses, arrays = self._losses(train), devices.get(state.arrays)
+            seconds = self._journal.seconds + time.monotonic() - max(began, self._ready)
+            self._journal.save_partial(step, losses, seconds, arrays)
         assert self._request.signum is not None  # the request is made
         raise errors.Interrupted(self._request.signum)
 
@@ -189,14 +191,14 @@ class Trainer:
 
     def _finish_epoch(self, dispatched: Dispatched) -> None:
         """Waits for an epoch; checks, saves, shows and logs it."""
-        began = max(dispatched.began, self._ready)
+        # An epoch goes on from what it took before a stop.
+        began = max(dispatched.began, self._ready) - self._journal.seconds
         train = self._losses(dispatched.train)
         trained = time.monotonic()
         valid = by_step(dispatched.valid)
         self._ready = time.monotonic()
         name, counts = self._journal.split.name, self._journal.train_counts
         check_finite(name, dispatched.epoch, train, valid)
-        images = sum(train["images"]) - sum(self._journal.losses.get("images", ()))
         record: schema.Record = {
             "run": name,
             "epoch": dispatched.epoch,
@@ -204,7 +206,7 @@ class Trainer:
             "train": metrics.mean_losses(train),
             **metrics.evaluation(valid, len(counts), counts),
             "seconds": self._ready - began,
-            "images_per_second": images / max(trained - began, 1e-9),
+            "images_per_second": sum(train["images"]) / max(trained - began, 1e-9),
         }
         arrays = devices.get(dispatched.state.arrays)
         self._journal.save(record, arrays, self._config.keep_checkpoints)

@@ -149,22 +149,22 @@ def test_a_kill_between_save_and_clean_up_leaves_nothing_for_good(open_journal, 
 def test_a_half_done_epoch_is_taken_up(open_journal):
     run = open_journal()
     train(run, 1)
-    run.save_partial(2, {"loss_cnn": [0.1, 1 / 3], "images": [4, 4]}, arrays(12))
+    run.save_partial(2, {"loss_cnn": [0.1, 1 / 3], "images": [4, 4]}, 1.5, arrays(12))
     run = open_journal()
     assert (len(run.records), run.step) == (1, 2)
     assert run.losses == {"loss_cnn": [0.1, 1 / 3], "images": [4, 4]}
     assert run.arrays["opt_state"]["n"] == 12
-    run.save_partial(3, run.losses, arrays(13))  # interrupted once more
+    run.save_partial(3, run.losses, 2.5, arrays(13))  # interrupted once more
     run = open_journal()
-    assert (run.step, run.arrays["opt_state"]["n"]) == (3, 13)
+    assert (run.step, run.seconds, run.arrays["opt_state"]["n"]) == (3, 2.5, 13)
     train(run, 2)
     run = open_journal()
-    assert (len(run.records), run.step, run.losses) == (2, 0, {})
+    assert (len(run.records), run.step, run.losses, run.seconds) == (2, 0, {}, 0.0)
 
 
 def test_a_first_epoch_half_done_is_taken_up(open_journal):
     run = open_journal()
-    run.save_partial(1, {}, arrays(11))
+    run.save_partial(1, {}, 0.0, arrays(11))
     run = open_journal()
     assert (run.records, run.step, run.arrays["opt_state"]["n"]) == ([], 1, 11)
 
@@ -172,11 +172,11 @@ def test_a_first_epoch_half_done_is_taken_up(open_journal):
 def test_a_half_done_epoch_of_another_past_or_damaged_does_not_count(open_journal, tmp_path):
     run = open_journal()
     train(run, 1, 2)
-    run.save_partial(2, {"images": [4]}, arrays(13))
+    run.save_partial(2, {"images": [4]}, 1.0, arrays(13))
     (tmp_path / "fold_1" / "2" / "progress" / "metadata").write_text("{")
     run = open_journal()  # epoch 2 is gone, so a half of epoch 3 is of no use
     assert (len(run.records), run.step, run.arrays["opt_state"]["n"]) == (1, 0, 1)
-    run.save_partial(1, {"images": [4]}, arrays(12))
+    run.save_partial(1, {"images": [4]}, 1.0, arrays(12))
     next((tmp_path / "fold_1" / "interrupted").glob("*/progress/metadata")).write_text("{")
     assert open_journal().step == 0
 
@@ -187,7 +187,7 @@ def test_a_vanished_folder_is_named(open_journal, tmp_path):
     with pytest.raises(workdir.WorkdirError, match=f"{tmp_path} has vanished"):
         train(run, 1)
     with pytest.raises(workdir.WorkdirError, match="has vanished"):
-        run.save_partial(1, {}, arrays(1))
+        run.save_partial(1, {}, 0.0, arrays(1))
 
 
 def test_tensorboard_shows_every_epoch_once_whatever_a_kill_left(open_journal, tmp_path):
@@ -208,7 +208,7 @@ def test_tensorboard_shows_every_epoch_once_whatever_a_kill_left(open_journal, t
 def test_tensorboard_keeps_the_epoch_before_one_that_was_stopped_politely(open_journal, tmp_path):
     run = open_journal()
     train(run, 1)
-    run.save_partial(2, {}, arrays(1))
+    run.save_partial(2, {}, 0.0, arrays(1))
     run = open_journal()
     train(run, 2)  # going on, the trainer shows no epoch but those it ends
     run.close()
@@ -262,7 +262,7 @@ def test_a_process_that_does_not_write_takes_records_in_and_leaves_nothing(tmp_p
     run = new_journal(tmp_path)
     run.restore(TARGET)  # and no start
     train(run, 1)
-    run.save_partial(1, {}, arrays(1))
+    run.save_partial(1, {}, 0.0, arrays(1))
     run.show_reconstructions(autoencode)
     run.show_codes(autoencode)
     run.show_settings({})

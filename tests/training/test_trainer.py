@@ -2,7 +2,9 @@
 
 import itertools
 import json
+import signal
 import time
+import types
 
 import numpy as np
 import pytest
@@ -14,7 +16,7 @@ from trainings import Killed, config_of, contents
 from caecnn_jax import errors
 from caecnn_jax.networks import models
 from caecnn_jax.records import checkpoints, journal
-from caecnn_jax.training import epochs, progress, train
+from caecnn_jax.training import epochs, progress, signals, train, trainer
 
 pytestmark = pytest.mark.usefixtures("draw_nothing")
 
@@ -181,3 +183,27 @@ def test_the_last_epochs_train_on_images_that_are_flipped_alone(tiny_data, tmp_p
     changes = {"num_epoch": 3, "refine_epochs": 2, "aug": {"max_shift": 4}}
     train.train_and_evaluate(config_of("cae", do_cv=False, **changes), tmp_path, tiny_data)
     assert shifts == [4, 0, 0]
+
+
+def test_an_epoch_cut_short_counts_all_its_seconds(tiny_data, tmp_path, monkeypatch):
+    config = config_of("cae", do_cv=False, num_epoch=1, batch_size=16, steps_per_call=1)
+    clock, stop_at = [0.0], [0.0]
+
+    def is_made(request) -> bool:  # asked after each call, which so takes a second
+        clock[0] += 1
+        request.signum = signal.SIGTERM if clock[0] == stop_at[0] else None
+        return request.signum is not None
+
+    monkeypatch.setattr(signals.StopRequest, "is_made", is_made)
+    monkeypatch.setattr(trainer, "time", types.SimpleNamespace(monotonic=lambda: clock[0]))
+    figures = []
+    for folder, stops in (("straight", ()), ("stopped", (5, 8))):
+        for stop in stops:
+            clock[0], stop_at[0] = 0.0, stop
+            with pytest.raises(errors.Interrupted):
+                train.train_and_evaluate(config, tmp_path / folder, tiny_data)
+        train.train_and_evaluate(config, tmp_path / folder, tiny_data)
+        record = json.loads((tmp_path / folder / "history.jsonl").read_text())
+        figures.append((record["seconds"], record["images_per_second"]))
+    assert figures[0] == figures[1]
+    assert figures[0][0] > 13  # steps, then calls of the evaluation
