@@ -264,6 +264,12 @@ def is_path(dataset: str) -> bool:
     return dataset not in DATASET_NAMES and not dataset.startswith("tfds:")
 
 
+def deciding(config: Mapping[str, Any]) -> dict[str, Any]:
+    """The flattened fields of a config that decide what is trained: all but those that are free."""
+    free = {name for name, check in flatten(SCHEMA).items() if isinstance(check, Free)}
+    return {name: value for name, value in flatten(config).items() if name not in free}
+
+
 def differences(saved: ml_collections.ConfigDict, given: ml_collections.ConfigDict) -> list[str]:
     """What keeps a run of the config `saved` from going on under `given`, a sentence a field.
 

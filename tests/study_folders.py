@@ -41,9 +41,10 @@ def write(folder, run, right, digest="same", seconds=60.0):
     cv = {"folds": folds, "mean": folds[0], "std": folds[0]} if folds else None
     (place / "metrics.json").write_text(json.dumps({"cv": cv, "test": results.get("test")}))
     counts = {"train": dict.fromkeys(CLASSES, 40), "valid": dict.fromkeys(CLASSES, 20)}
+    kept = dict.fromkeys(CLASSES, 60) | dict(run.config.train_data_regulation)
     info = {
         "class_names": CLASSES,
-        "class_counts": {"regulated": dict.fromkeys(CLASSES, 60)} | dict.fromkeys(right, counts),
+        "class_counts": {"regulated": kept} | dict.fromkeys(right, counts),
         "fold_digests": {name: f"{digest}-{run.seed}-{name}" for name in right},
         "environment": {"device_kind": "cpu", "num_devices": 1, "cpu_count": 2, "jax": "0"},
         "seconds": seconds,

@@ -10,6 +10,7 @@ import pathlib
 import numpy as np
 from absl import logging
 
+from caecnn_jax import config as config_lib
 from caecnn_jax.data import (
     cifar,
     cifar_archives,
@@ -22,8 +23,6 @@ from caecnn_jax.data import (
 from caecnn_jax.data.cifar import CLASS_NAMES, Arrays
 from caecnn_jax.data.cifar_prepared import VERSION_DIR
 from caecnn_jax.errors import DataError
-
-DATA_SOURCES = ("auto", "tfds", "archive", "download", "npm")
 
 REMEDIES = (
     "provide CIFAR-10 in one of three ways: set data_dir or TFDS_DATA_DIR to a folder that holds a "
@@ -140,8 +139,9 @@ def prepared_folder(data_source: str, data_dir: str | None) -> pathlib.Path:
 
 def _locate(data_source: str, data_dir: str | None) -> tuple[pathlib.Path, pathlib.Path | None]:
     """TFDS's root folder, and the archive to prepare CIFAR-10 from if the user points to one."""
-    if data_source not in DATA_SOURCES:
-        raise DataError(f"data_source={data_source!r}: must be one of {', '.join(DATA_SOURCES)}")
+    if data_source not in config_lib.DATA_SOURCES:
+        known = ", ".join(config_lib.DATA_SOURCES)
+        raise DataError(f"data_source={data_source!r}: must be one of {known}")
     root = prepared.root(data_dir)
     if data_source not in ("auto", "archive"):
         return root, None

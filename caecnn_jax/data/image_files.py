@@ -21,7 +21,6 @@ from PIL import ExifTags, Image, UnidentifiedImageError
 from caecnn_jax import errors
 
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "TIFF", "GIF")
-FITS = ("crop", "pad", "stretch")
 BACKGROUND = "white"  # under transparent pixels, and beside the image where it is padded
 
 # What Pillow was seen to raise for files that are cut short, altered or made to exhaust memory.

@@ -48,7 +48,7 @@ class GoneError(CheckpointError):
 
 
 class Restored(NamedTuple):
-    """One checkpoint: its number, {"variables", "opt_state"} as host arrays, and its progress."""
+    """One checkpoint: its number, those of ITEMS asked for as host arrays, and its progress."""
 
     step: int
     arrays: dict[str, Any]
@@ -149,7 +149,7 @@ class Checkpoints:
         return sorted(self._manager.all_steps()) if self.directory.exists() else []
 
     def save(self, step: int, arrays: Mapping[str, Any], progress: dict[str, Any]) -> None:
-        """Saves host arrays {"variables", "opt_state"}; complete when it returns.
+        """Saves host arrays, a tree for each of ITEMS that there is; complete when it returns.
 
         Raises WorkdirError when the disk does not take it.
         """

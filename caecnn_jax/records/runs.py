@@ -80,23 +80,25 @@ class Run:
 
     @functools.cached_property
     def rare(self) -> list[str]:
-        """The classes that the config made rare, or that are, the most frequent first.
+        """The classes that are rare in training, or were made so, the most frequent first.
 
-        Those that it regulates; of steps the cut ones; of a long tail the last third, where the
-        data have it by themselves only those with less than half of the largest class's images.
+        Of steps the cut ones; of a long tail the last third; else those with at most half of the
+        largest class's images, at most a third of the classes where the config regulates none by
+        name. Of a run of an earlier version, which told no counts, those that it regulates.
         """
         regulated = set(self.config["train_data_regulation"] or ()) - {"all"}
-        if regulated:
-            return [name for name in self.class_names if name in regulated]
         counts = self.train_counts
-        if len(set(counts.values())) <= 1:
-            return []
+        if not counts:
+            return [name for name in self.class_names if name in regulated]
         by_count = sorted(counts, key=lambda name: counts[name], reverse=True)
+        largest, third = counts[by_count[0]], max(len(counts) // len(groups.THIRDS), 1)
         kind = self.config.get("imbalance", {}).get("type", "none")
         if kind == "step":
-            return [name for name in by_count if counts[name] < counts[by_count[0]]]
-        tail = by_count[-max(len(by_count) // len(groups.THIRDS), 1) :]
-        return tail if kind == "exp" else [c for c in tail if counts[c] < counts[by_count[0]] / 2]
+            return [name for name in by_count if counts[name] < largest]
+        if kind == "exp":
+            return by_count[-third:] if counts[by_count[-1]] < largest else []
+        rare = [name for name in by_count if counts[name] <= largest / 2]
+        return rare if regulated else rare[-max(round(len(counts) / len(groups.THIRDS)), 1) :]
 
 
 def read(workdir: epath.PathLike) -> Run:

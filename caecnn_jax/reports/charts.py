@@ -65,9 +65,13 @@ def draw_gains(gains: Mapping[str, Any], rare: Sequence[str]) -> drawing.Figure:
         look = _look(index + 1)  # the baseline has the first
         means = [gain["mean"] for gain in by_class.values()]
         axes.plot(means, rows[index], label=names[name], ls="", ms=5, **look)
-        ends = [(gain["low"], gain["high"]) for gain in by_class.values()]
-        if None not in ends[0]:
-            axes.hlines(rows[index], *zip(*ends, strict=True), color=look["color"], linewidth=1.4)
+        ends = [
+            (row, gain["low"], gain["high"])
+            for row, gain in zip(rows[index], by_class.values(), strict=True)
+            if gain["low"] is not None
+        ]
+        if ends:
+            axes.hlines(*zip(*ends, strict=True), color=look["color"], linewidth=1.4)
     axes.set_xlabel("improvement of F1 over the baseline")
     figure.legend(loc="outside upper left")
     return figure

@@ -95,11 +95,10 @@ def differences(entry: entries.Entry, baseline: entries.Entry, part: str) -> dic
     )
     if part == "test" and len(pairs) == 1:
         found["accuracy"] |= on_the_same_images(*pairs[0])
-    if len(pairs) > 1:
-        by_class = found["f1"].values()
-        adjusted = statistics.holm([value["p"] for value in by_class])
-        for value, p_value in zip(by_class, adjusted, strict=True):
-            value["p_holm"] = p_value
+    by_class = [value for value in found["f1"].values() if value["p"] is not None]
+    adjusted = statistics.holm([value["p"] for value in by_class])
+    for value, p_value in zip(by_class, adjusted, strict=True):
+        value["p_holm"] = p_value
     return found
 
 
@@ -126,10 +125,11 @@ def on_the_same_images(mine: schema.RunResult, theirs: schema.RunResult) -> dict
 def paired_difference(values: Sequence[float], ratio: float) -> dict[str, Any]:
     """Mean of the differences, one a fold or a seed, with what two or more of them allow.
 
-    That is the t interval and p-value of `statistics.fold_interval`, corrected by `ratio`.
+    That is the t interval and p-value of `statistics.fold_interval`, corrected by `ratio`; equal
+    differences have neither.
     """
     mean, low, high, p_value = float(np.mean(values)), None, None, None
-    if len(values) > 1:
+    if statistics.vary(values):
         _, low, high = statistics.fold_interval(values, ratio, CONFIDENCE)
         p_value = statistics.fold_p_value(values, ratio)
     return {"values": list(values), "mean": mean, "low": low, "high": high, "p": p_value}

@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 from etils import epath
 
+from caecnn_jax import config as config_lib
 from caecnn_jax.records import runs
 from caecnn_jax.records import workdir as workdir_lib
 from caecnn_jax.reports import pages
@@ -70,6 +71,8 @@ def check(compared: Sequence[Entry]) -> None:
             raise pages.ReportError(
                 f"{entry.name} holds two runs of one seed: give each seed's run once"
             )
+        for run in entry.runs[1:]:
+            _check_one_config(entry.runs[0], run)
         if max(len(seeds), len(theirs)) > 1 and seeds != theirs:
             raise pages.ReportError(
                 f"{entry.name} has the seeds {_listed(seeds)} and {baseline.name} "
@@ -79,6 +82,16 @@ def check(compared: Sequence[Entry]) -> None:
             _check_pair(run, other)
     if not parts(compared):
         raise pages.ReportError("the runs share neither folds nor test: leave out those without")
+
+
+def _check_one_config(first: runs.Run, other: runs.Run) -> None:
+    mine, theirs = (config_lib.deciding(run.config) for run in (first, other))
+    differing = {name for name in mine.keys() & theirs.keys() if mine[name] != theirs[name]}
+    if named := sorted(differing - {"seed"}):
+        raise pages.ReportError(
+            f"{first.workdir} and {other.workdir} differ in config.{named[0]}, so that their mean "
+            "says nothing: give the runs of each config a NAME of their own"
+        )
 
 
 def _listed(seeds: Sequence[int]) -> str:

@@ -16,7 +16,6 @@ LOSSES = ("loss_cae", "loss_cnn")
 # What a record's "valid" and a result hold as plain numbers, in the order of tables.
 FIGURES = ("accuracy", "balanced_accuracy", "macro_f1", "g_mean", *LOSSES, "calibration_error")
 GROUPS = ("shots", "thirds")  # of classes, by their training images
-SELECTION_METRICS = ("accuracy", "balanced_accuracy", "macro_f1")
 
 Confusion = np.ndarray | list[list[int]]
 

@@ -56,6 +56,11 @@ def fold_p_value(differences: Sequence[float], test_share_over_train_share: floa
     return float(2 * stats.t.sf(abs(mean) / error, freedom))
 
 
+def vary(differences: Sequence[float]) -> bool:
+    """Whether they tell of a spread: two that are equal by chance would leave an interval none."""
+    return float(np.ptp(differences)) > 1e-12  # more than rounding makes
+
+
 def holm(p_values: Sequence[float]) -> list[float]:
     """Holm's adjusted p-values, in the order given; at most 1.
 

@@ -166,15 +166,10 @@ def _over(values: Values, share: float) -> dict[str, Any]:
     """The mean with its interval, which values that do not vary have not, and the values."""
     numbers = list(values.values())
     low = high = None
-    if _vary(numbers):
+    if statistics.vary(numbers):
         _, low, high = statistics.fold_interval(numbers, share, CONFIDENCE)
     by_name = {f"seed_{seed}/{run}": value for (seed, run), value in values.items()}
     return {"mean": float(np.mean(numbers)), "low": low, "high": high, "values": by_name}
-
-
-def _vary(numbers: Sequence[float]) -> bool:
-    """Whether they tell of a spread: two that are equal by chance would leave none."""
-    return float(np.ptp(numbers)) > 1e-12  # more than rounding makes
 
 
 def _of_variant(variant: str, finished: Finished, parts: Sequence[str]) -> dict[str, Any]:
@@ -268,7 +263,7 @@ def _difference(variant, baseline, finished: Finished, part: str, of) -> dict[st
     pairs = dict(sorted(pairs.items()))
     share = _share(finished[baseline, next(iter(pairs)).seed], part)
     numbers = list(pairs.values())
-    p = statistics.fold_p_value(numbers, share) if _vary(numbers) else None
+    p = statistics.fold_p_value(numbers, share) if statistics.vary(numbers) else None
     return _over(pairs, share) | {"p": p, "p_holm": None}
 
 

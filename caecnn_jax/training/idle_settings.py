@@ -49,4 +49,9 @@ def warnings(config: ml_collections.ConfigDict) -> list[str]:
             f"config.lr_milestones={config.lr_milestones}: the learning rate would step for the "
             f"last time after all {joint} epochs"
         )
+    if config.refine_epochs >= config.num_epoch and (config.use_aug or config.mixup_alpha):
+        sentences.append(
+            f"config.refine_epochs={config.refine_epochs}: in all {config.num_epoch} epochs images "
+            "are flipped at most, and never mixed: lower it, or train longer"
+        )
     return sentences

@@ -24,8 +24,8 @@ from caecnn_jax.training import devices, sharing, signals, train, workload
 from caecnn_jax.training.overview import Overview
 
 Load = Callable[..., dataset.Dataset]  # the data of a config
-# The fields that decide which images are read; `dataset.form_of` says what they are made into.
 FAILED = "failed.txt"  # in a run's folder: why it ended last, if by no wish
+# The fields that decide which images are read; `dataset.form_of` says what they are made into.
 DATA_FIELDS = ("dataset", "test_share", "data_source", "data_dir")
 
 

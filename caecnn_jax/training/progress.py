@@ -133,10 +133,9 @@ class Progress:
             self._shown = now
         return due
 
-    def bar(self, journal: Journal, *, joint: bool, first_step: int, num_steps: int) -> tqdm.tqdm:
-        """A bar over the steps of the run's next epoch, which its end takes away."""
-        epoch = len(journal.records) + 1
-        phase = "joint" if joint else "warmup"
+    def bar(self, journal: Journal, *, epoch: int, first_step: int, num_steps: int) -> tqdm.tqdm:
+        """A bar over the steps of an epoch, which its end takes away."""
+        phase = "joint" if is_joint(epoch, self._config) else "warmup"
         name = f"{self._title}{journal.split.name}"
         return tqdm.tqdm(
             desc=f"{name} epoch {epoch}/{self._config.num_epoch} {phase}",

@@ -148,7 +148,7 @@ class Trainer:
             first_step=first_step,
         )
         with self._progress.bar(
-            self._journal, joint=joint, first_step=first_step, num_steps=order.num_steps
+            self._journal, epoch=epoch, first_step=first_step, num_steps=order.num_steps
         ) as bar:
             for state, done, chunk in calls:
                 train.append(chunk)

@@ -44,7 +44,7 @@ def test_an_odd_folder_becomes_a_data_set(tmp_path):
 def test_images_are_those_that_predict_reads(tmp_path):
     image_folders.plain(tmp_path / "data" / "train")
     image_folders.plain(tmp_path / "data" / "test")
-    for fit in image_files.FITS:
+    for fit in config_lib.FITS:
         data = dataset.load(config_of(tmp_path / "data", fit=fit))
         picture = image_files.read(tmp_path / "data" / "test" / "dog" / "3.png", 16, fit=fit)
         np.testing.assert_array_equal(data.images[-1], picture.pixels)

@@ -9,6 +9,7 @@ import pytest
 from image_cases import BLUE, RED, damaged_files, halves
 from PIL import Image, ImageOps, PngImagePlugin
 
+from caecnn_jax import config as config_lib
 from caecnn_jax.data import image_files
 
 
@@ -246,7 +247,7 @@ def test_fits(tmp_path):
     image.paste(BLUE, (16, 0, 48, 32))
     image.save(tmp_path / "a.png")
     crop, pad, stretch = (
-        image_files.read(tmp_path / "a.png", 32, fit=fit).pixels for fit in image_files.FITS
+        image_files.read(tmp_path / "a.png", 32, fit=fit).pixels for fit in config_lib.FITS
     )
     assert (crop == BLUE).all()
     assert (pad[:8] == 255).all() and (pad[24:] == 255).all()
@@ -256,7 +257,7 @@ def test_fits(tmp_path):
 
 
 @pytest.mark.parametrize("size", [(1000, 1), (1, 1000), (1, 1)])
-@pytest.mark.parametrize("fit", image_files.FITS)
+@pytest.mark.parametrize("fit", config_lib.FITS)
 def test_any_shape_becomes_a_square(tmp_path, size, fit):
     Image.new("RGB", size, RED).save(tmp_path / "a.png")
     assert image_files.read(tmp_path / "a.png", 8, fit=fit).pixels.shape == (8, 8, 3)

@@ -3,7 +3,6 @@
 import numpy as np
 import pytest
 
-from caecnn_jax import config as config_lib
 from caecnn_jax.data import image_files, pixels
 from caecnn_jax.errors import DataError
 
@@ -86,7 +85,3 @@ def test_the_digest_tells_everything_apart():
     }
     assert len(digests) == 6
     assert pixels.digest(images, labels.astype(np.int32), 2, ["a", "b"]) in digests
-
-
-def test_fits_are_those_that_the_config_allows():
-    assert image_files.FITS == config_lib.FITS

@@ -70,6 +70,9 @@ def test_an_improvement_has_its_interval_where_there_is_one():
     (lines,) = charts.draw_gains(gains, ()).axes[0].collections
     segments = [segment.tolist() for segment in lines.get_segments()]
     assert segments == [[[-0.25, 0], [0.5, 0]], [[0.125, 1], [0.375, 1]]]
+    one = {"new": {"cat": gain(0.125), "dog": gain(0.25, 0.125, 0.375)}}
+    (lines,) = charts.draw_gains(one, ()).axes[0].collections
+    assert [segment.tolist() for segment in lines.get_segments()] == segments[1:]
     without = {"new": {"cat": gain(0.125), "dog": gain(0.25)}}
     assert not charts.draw_gains(without, ()).axes[0].collections
 

@@ -63,11 +63,6 @@ def test_interval_of_one_difference_is_absent():
     }
 
 
-def test_a_constant_difference_has_an_interval_without_width():
-    got = compare.paired_difference([0.5, 0.5, 0.5], 0.25)
-    assert got["low"] == got["mean"] == got["high"] == 0.5
-
-
 def test_one_test_run_each_is_compared_image_by_image(tmp_path):
     folders = [
         variant(tmp_path, name, num_folds=0, skill=skill)
@@ -173,3 +168,10 @@ def test_comparison_fits_a_browser_window(folders, tmp_path, width):
     seen = synthetic_runs.in_browser(page, width, tmp_path, script)
     assert seen["overflow"] == 0 and len(seen["charts"]) == 4 and min(seen["charts"]) > 280
     assert re.search("prefers-color-scheme: dark", page.read_text())
+
+
+@pytest.mark.parametrize("values", [[0.1, 0.1], [0.1 + 0.2, 0.3], [0.0, 0.0, 0.0], [0.1]])
+def test_equal_differences_tell_of_no_spread(values):
+    found = compare.paired_difference(values, 1.0)
+    assert found["mean"] == pytest.approx(np.mean(values))
+    assert (found["low"], found["high"], found["p"]) == (None, None, None)

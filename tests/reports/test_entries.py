@@ -85,3 +85,17 @@ def test_entries_may_be_named_one_by_one(seeds):
 def test_seeds_that_do_not_pair_are_refused(seeds, given, words):
     with pytest.raises(pages.ReportError, match=words):
         entries.check(entries.read([item.format(seeds) for item in given]))
+
+
+def test_runs_of_different_configs_have_no_mean(seeds):
+    path = seeds / "cnn-1" / "config.json"
+    before = path.read_text()
+    config = json.loads(before)
+    config["cnn"]["opt"]["lr"] *= 2
+    path.write_text(json.dumps(config | {"data_dir": "elsewhere", "keep_checkpoints": 7}))
+    try:
+        compared = entries.read([f"a={seeds}/cnn-*", f"b={seeds}/mixed-*"])
+        with pytest.raises(pages.ReportError, match=r"cnn-1 differ in config\.cnn\.opt\.lr"):
+            entries.check(compared)
+    finally:
+        path.write_text(before)

@@ -8,6 +8,7 @@ from hypothesis.extra import numpy as npst
 from sklearn import calibration as sklearn_calibration
 from sklearn import metrics as sklearn_metrics
 
+from caecnn_jax import config as config_lib
 from caecnn_jax.results import metrics
 
 NAMES = ("ant", "bee", "cat")
@@ -138,7 +139,7 @@ def test_the_best_epoch_may_follow_another_figure():
         make_record(1, 0.9, None, [[8, 0], [2, 0]]),
         make_record(2, 0.8, None, [[6, 2], [0, 2]]),
     ]
-    assert [metrics.best_epoch(records, name) for name in metrics.SELECTION_METRICS] == [0, 1, 1]
+    assert [metrics.best_epoch(records, name) for name in config_lib.SELECTION_METRICS] == [0, 1, 1]
     result = metrics.run_result(records[::-1], ("ant", "bee"), "balanced_accuracy")
     assert (result["best_epoch"], result["best"]["balanced_accuracy"]) == (2, 0.875)
 

@@ -36,6 +36,8 @@ def test_warm_up_that_takes_all_epochs_is_warned_of():
         ({"lr_ramp_epochs": 6}, "lr_ramp_epochs=6: the learning rate rises during all 6 epochs in"),
         ({"lr_ramp_epochs": 5}, None),
         ({"use_cnn": False, "lr_ramp_epochs": 9}, "cae_until=4: without a CNN every epoch trains"),
+        ({"refine_epochs": 9}, None),
+        ({"refine_epochs": 10}, "refine_epochs=10: in all 10 epochs images are flipped at most"),
         ({"lr_milestones": (3, 5)}, None),  # the CNN's own six epochs count
         ({"lr_milestones": (3, 6)}, r"lr_milestones=\(3, 6\): .* after all 6 epochs"),
     ],

@@ -72,7 +72,7 @@ def test_the_time_left_knows_that_warmup_is_quicker(runs, caplog):
 
 def test_a_bar_is_of_the_next_epoch(runs):
     runs[0].records = [record("fold_1", 1, 1.0)]
-    with progress_of(runs).bar(runs[0], joint=True, first_step=3, num_steps=8) as bar:
+    with progress_of(runs).bar(runs[0], epoch=2, first_step=3, num_steps=8) as bar:
         assert (bar.n, bar.total) == (3, 8)
         assert bar.disable  # where nobody watches
 
