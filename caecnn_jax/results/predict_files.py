@@ -56,6 +56,9 @@ def predict_files(
         row(picture, outputs, index, predictor.class_names)
         for index, picture in enumerate(pictures)
     ]
+    if not rows:  # earlier predictions stay
+        text = f"nothing written: none of the {len(skipped)} files could be read, see above"
+        return text, len(skipped)
     trained = trained_lib.open_folder(workdir)
     content = {
         "workdir": str(workdir),

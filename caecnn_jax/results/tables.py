@@ -21,22 +21,22 @@ def text_table(result: schema.Result) -> str:
 def summary_table(summary: Mapping) -> str:
     """What metrics.json holds as lines of text: a row a figure or class, a column a run.
 
-    The folds are followed by their mean ± standard deviation, and that by the test run; F1 stands
-    for a class.
+    Several folds are followed by their mean ± standard deviation, and that by the test run; F1
+    stands for a class.
     """
     cv, test = summary["cv"], summary["test"]
     folds = cv["folds"] if cv else []
     headings = ["", *(f"fold {fold['fold']}" for fold in folds)]
-    headings += ["mean ± std"] * bool(cv) + ["test"] * bool(test)
+    headings += ["mean ± std"] * (len(folds) > 1) + ["test"] * bool(test)
     rows = [headings, ["epochs", *(str(fold["epochs"]) for fold in folds)]]
-    rows[-1] += [""] * bool(cv) + ([str(test["epochs"])] if test else [])
+    rows[-1] += [""] * (len(folds) > 1) + ([str(test["epochs"])] if test else [])
     columns = [_rows_of(fold) for fold in folds]
     mean, std = (_rows_of(cv["mean"]), _rows_of(cv["std"])) if cv else ({}, {})
     tested = _rows_of(test) if test else {}
     shown = dict.fromkeys(name for column in (*columns, tested) for name in column)
     for name in sorted(shown, key=lambda name: name.startswith("F1 ")):  # else as they come
         cells = [_cell(column.get(name)) for column in columns]
-        if cv:
+        if len(folds) > 1:
             spread = f" ± {_cell(std[name])}" if name in std else ""
             cells.append(f"{_cell(mean.get(name))}{spread}")
         rows.append([legible.short(name), *cells, *([_cell(tested.get(name))] if test else [])])
@@ -50,7 +50,8 @@ def summary_sentence(summary: Mapping) -> str:
     name, words = ("accuracy", "accuracy") if by_accuracy else ("loss_cae", "reconstruction error")
     if cv:
         mean, std = cv["mean"][name], cv["std"][name]
-        parts.append(f"{mean:.4f} ± {std:.4f} over {len(cv['folds'])} folds")
+        several = f" ± {std:.4f} over {len(cv['folds'])} folds"
+        parts.append(f"{mean:.4f}{several if len(cv['folds']) > 1 else ' in one fold'}")
     if test:
         parts.append(f"{test[name]:.4f} on the test set")
     sentence = f"{words} {', '.join(parts)}"

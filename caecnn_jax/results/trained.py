@@ -236,6 +236,10 @@ class Trained:
                 f"--tau needs the training images of each class, which {path} lacks: restore it, "
                 "or leave --tau out"
             )
+        if correction.tau and len(set(counts)) == 1:
+            logging.warning(
+                "--tau changes nothing: %s visited as many images of each class in training", run
+            )
         fields = config_lib.flatten(self.config.to_dict())
         for field in config_lib.corrected_by(self.config) if correction.tau else ():
             logging.warning(

@@ -35,6 +35,16 @@ def photos(tmp_path):
     return tmp_path / "photos"
 
 
+def test_where_no_file_can_be_read_earlier_predictions_stay(trained_run, photos, tmp_path):
+    (photos / "corrupt.png").write_bytes(b"no image")
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "predictions.csv").write_text("earlier")
+    given = {"images": [str(photos)], "output": str(tmp_path / "out")}
+    text, num_skipped = predict_files(trained_run, **given)
+    assert num_skipped == 1 and "nothing written: none of the 1 files could be read" in text
+    assert (tmp_path / "out" / "predictions.csv").read_text() == "earlier"
+
+
 def test_files_are_predicted_and_those_skipped_are_counted(trained_run, tiny_data, tmp_path):
     Image.fromarray(tiny_data.images[0]).save(tmp_path / "small.png")
     damaged = image_cases.damaged_files(tmp_path)

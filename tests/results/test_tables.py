@@ -89,3 +89,9 @@ def test_the_worst_class_is_one_that_has_images():
     rows = {"a": {"f1": 0.9, "support": 5}, "b": {"f1": 0.0, "support": 0}}
     summary = {"cv": None, "test": {"accuracy": 0.9, "per_class": rows}}
     assert tables.summary_sentence(summary).endswith("worst class a, F1 0.9000")
+
+
+def test_one_fold_alone_has_no_deviation():
+    summary = metrics.summarize({"fold_1": [record_of(CONFUSION)]}, NAMES)
+    assert "±" not in tables.summary_table(summary)
+    assert tables.summary_sentence(summary).startswith("accuracy 0.7000 in one fold; ")
