@@ -18,7 +18,7 @@ from caecnn_jax.reports import charts, entries, pages
 from caecnn_jax.results import metrics, schema, statistics
 
 CONFIDENCE = 0.95
-SCORES = ("accuracy", "macro_f1")
+SCORES = ("accuracy", "balanced_accuracy", "macro_f1")
 
 
 def write(given: Sequence[epath.PathLike], output: epath.PathLike) -> epath.Path:
@@ -91,6 +91,7 @@ def differences(entry: entries.Entry, baseline: entries.Entry, part: str) -> dic
         {
             key: paired_difference([mine[key] - theirs[key] for mine, theirs in scores_of], ratio)
             for key in scores_of[0][0]
+            if all(key in mine and key in theirs for mine, theirs in scores_of)
         }
     )
     if part == "test" and len(pairs) == 1:
@@ -178,6 +179,7 @@ def scores(entry: entries.Entry, part: str) -> dict[str, Any]:
     intervals = {
         key: statistics.fold_interval([values[key] for values in each], ratio, CONFIDENCE)
         for key in each[0]
+        if all(key in values for values in each)
     }
     low, high = (
         _nested({key: getattr(interval, end) for key, interval in intervals.items()})
@@ -192,12 +194,14 @@ def _flat(result: schema.RunResult | schema.OverFolds) -> dict[tuple[str, ...], 
     by_name: Mapping[str, Any] = result
     by_class = runs.f1_by_class(result)
     assert by_class is not None
-    figures: dict[tuple[str, ...], float] = {(key,): by_name[key] for key in SCORES}
+    figures: dict[tuple[str, ...], float] = {
+        (key,): by_name[key] for key in SCORES if by_name.get(key) is not None
+    }  # a run of an earlier version has no balanced accuracy
     return figures | {("f1", name): value for name, value in by_class.items()}
 
 
 def _nested(flat: Mapping[tuple[str, ...], Any]) -> dict[str, Any]:
-    """{"accuracy", "macro_f1", "f1": {class: of its F1}} from what is kept as by `_flat`."""
-    return {key: flat[key,] for key in SCORES} | {
+    """{those of SCORES, "f1": {class: of its F1}} from what is kept as by `_flat`."""
+    return {key: flat[key,] for key in SCORES if (key,) in flat} | {
         "f1": {key[1]: value for key, value in flat.items() if key[0] == "f1"}
     }

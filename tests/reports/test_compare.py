@@ -175,3 +175,22 @@ def test_equal_differences_tell_of_no_spread(values):
     found = compare.paired_difference(values, 1.0)
     assert found["mean"] == pytest.approx(np.mean(values))
     assert (found["low"], found["high"], found["p"]) == (None, None, None)
+
+
+def test_balanced_accuracy_is_compared_where_all_runs_tell_it(tmp_path):
+    folders = [variant(tmp_path, name, num_folds=0) for name in "ab"]
+    words = synthetic_runs.text_of(compare.write(folders, tmp_path))
+    found = json.loads((tmp_path / "comparison.json").read_text())["runs"]
+    tests = [json.loads((folder / "metrics.json").read_text())["test"] for folder in folders]
+    balanced = [test["balanced_accuracy"] for test in tests]
+    assert found["b"]["test"]["balanced_accuracy"] == balanced[1]
+    difference = found["b"]["difference"]["test"]["balanced_accuracy"]["mean"]
+    assert difference == pytest.approx(balanced[1] - balanced[0])
+    assert "Balanced accuracy" in words
+    path = folders[0] / "metrics.json"  # as an earlier version wrote it
+    older = json.loads(path.read_text())
+    del older["test"]["balanced_accuracy"], older["test"]["best"]["balanced_accuracy"]
+    path.write_text(json.dumps(older))
+    found = compare.comparison(entries.read(folders))["runs"]["b"]
+    assert "balanced_accuracy" not in found["difference"]["test"]
+    assert {"accuracy", "macro_f1"} < found["difference"]["test"].keys()
