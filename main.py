@@ -11,6 +11,11 @@ report     python main.py --mode report --workdir runs/mixed
 study      python main.py --mode study --config studies/ablation.py --workdir runs/ablation
 """
 
+import signal
+
+if __name__ == "__main__" and signal.getsignal(signal.SIGINT) != signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # no traceback from the imports
+
 from typing import Any
 
 from absl import flags

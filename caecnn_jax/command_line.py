@@ -22,6 +22,7 @@ flags.disclaim_key_flags()  # --help lists main.py's flags, and --config is one 
 # A signal's is 128 and its number; 1 is a crash as well.
 SOME_FAILED, USER_ERROR, DIVERGED, SOME_SKIPPED = 1, 2, 3, 4
 MOVED = ("config.dataset", "config.data_dir")  # flags of evaluate, for which there is no --config
+STOPPED = "stopped by {}: give the same command again to continue"
 HELP = {"help", "helpshort", "helpfull", "helpxml", "h", "?"}
 STUDY = pathlib.Path(__file__).with_name("study.py")  # as a config file: a study's base
 _PROGRAM = pathlib.Path(__file__).resolve().parents[1]  # main.py and configs/ are there
@@ -53,8 +54,23 @@ def run(main: Callable[[list[str]], int]) -> None:
         sys.stdout.flush()  # here, where a closed pipe can be told from other faults
         return code
 
-    with known_ends():
-        app.run(flushed, flags_parser=parse)
+    before = signal.getsignal(signal.SIGINT)
+    if before != signal.SIG_IGN:
+        # Python's own handler raises, which is lost where it comes within a callback of the garbage
+        # collector, such as JAX's.
+        signal.signal(signal.SIGINT, _stop)
+    try:
+        with known_ends():
+            app.run(flushed, flags_parser=parse)
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def _stop(signum: int, _frame) -> NoReturn:
+    """Ends the process at once; what is being written then is not taken for whole."""
+    with contextlib.suppress(OSError):
+        os.write(2, f"{STOPPED.format(signal.Signals(signum).name)}\n".encode())
+    os._exit(128 + signum)
 
 
 @contextlib.contextmanager
@@ -76,7 +92,7 @@ def known_ends() -> Iterator[None]:
     except (errors.Interrupted, KeyboardInterrupt) as error:
         signum = getattr(error, "signum", signal.SIGINT)
         name = signal.Signals(signum).name
-        _end(128 + signum, f"stopped by {name}: give the same command again to continue")
+        _end(128 + signum, STOPPED.format(name))
 
 
 def open_streams() -> None:

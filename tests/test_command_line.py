@@ -56,6 +56,35 @@ def test_a_known_end_is_one_sentence_and_a_code(monkeypatch, capsys, error, code
     assert capsys.readouterr().err == f"{sentence}\n"
 
 
+SIGNALLED_WITHIN_A_CALLBACK = """
+import gc, os, signal, sys, time
+signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored where tests run behind an "&"
+import main
+from caecnn_jax import command_line
+
+def program(argv):
+    gc.callbacks.append(lambda phase, info: os.kill(os.getpid(), signal.SIGINT))
+    gc.collect()
+    time.sleep(1)
+    return 0
+
+sys.argv = ["main.py"]
+command_line.run(program)
+"""
+
+
+def test_an_interrupt_within_a_callback_of_the_garbage_collector_is_heard():
+    done = subprocess.run(
+        [sys.executable, "-c", SIGNALLED_WITHIN_A_CALLBACK],
+        cwd=PROJECT,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert done.stderr == "stopped by SIGINT: give the same command again to continue\n"
+    assert done.returncode == 130
+
+
 def test_a_flag_of_another_mode_is_refused():
     used = {"train": ("config",), "evaluate": ("fold", "split"), "predict": ("fold",)}
     with flagsaver.flagsaver():
