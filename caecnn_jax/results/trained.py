@@ -121,10 +121,16 @@ class Trained:
                 f"--checkpoint={checkpoint}: {place} has last, best and {', '.join(epochs_saved)}"
             )
         epoch = int(epochs_saved[-1] if checkpoint in ("last", "best") else checkpoint)
-        if checkpoint == "best":
-            records = saved.restore(epoch, {}).progress["records"]
-            epoch = records[metrics.best_epoch(records, self.config.selection_metric)]["epoch"]
-        restored = saved.restore(epoch, template)
+        try:
+            if checkpoint == "best":
+                records = saved.restore(epoch, {}).progress["records"]
+                epoch = records[metrics.best_epoch(records, self.config.selection_metric)]["epoch"]
+            restored = saved.restore(epoch, template)
+        except checkpoints.DamagedError as error:
+            raise checkpoints.DamagedError(
+                f"{error}: take another --checkpoint, or remove {self.folder / 'metrics.json'} and "
+                "give the training command again, which goes on from the last good one"
+            ) from error
         is_joint = restored.progress["records"][-1]["phase"] == "joint"
         return Restored(steps.evaluated(restored.arrays), self.config.use_cnn and is_joint)
 

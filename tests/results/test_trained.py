@@ -119,3 +119,13 @@ def test_a_checkpoint_that_training_removes_is_looked_for_again(trained_run, tmp
     monkeypatch.setattr(checkpoints.Checkpoints, "steps", lambda self: [99])  # always gone
     with pytest.raises(checkpoints.GoneError, match="try again where the run still trains"):
         restore()
+
+
+def test_a_damaged_checkpoint_has_a_remedy(trained_run, tmp_path):
+    folder = epath.Path(shutil.copytree(trained_run, tmp_path / "run"))
+    for path in (tmp_path / "run" / "test").glob("*/variables/**/d/*"):
+        path.write_bytes(path.read_bytes()[:-7])
+    found = trained.open_folder(folder)
+    remedy = r"is damaged: .*take another --checkpoint, or remove .*metrics\.json and give the tr"
+    with pytest.raises(checkpoints.DamagedError, match=remedy):
+        found.restore("test", checkpoint="last")
