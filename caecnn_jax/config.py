@@ -266,8 +266,12 @@ def is_path(dataset: str) -> bool:
 
 def deciding(config: Mapping[str, Any]) -> dict[str, Any]:
     """The flattened fields of a config that decide what is trained: all but those that are free."""
-    free = {name for name, check in flatten(SCHEMA).items() if isinstance(check, Free)}
+    free = _free_fields()
     return {name: value for name, value in flatten(config).items() if name not in free}
+
+
+def _free_fields() -> set[str]:
+    return {name for name, check in flatten(SCHEMA).items() if isinstance(check, Free)}
 
 
 def differences(saved: ml_collections.ConfigDict, given: ml_collections.ConfigDict) -> list[str]:
@@ -276,8 +280,8 @@ def differences(saved: ml_collections.ConfigDict, given: ml_collections.ConfigDi
     More epochs are no obstacle at a constant learning rate and without refinement; a falling rate
     would have fallen more slowly, and the last epochs would not have been the last.
     """
-    schema, old, new = (flatten(fields) for fields in (SCHEMA, saved.to_dict(), given.to_dict()))
-    free = {name for name, check in schema.items() if isinstance(check, Free)}
+    old, new = flatten(saved.to_dict()), flatten(given.to_dict())
+    free = _free_fields()
     # With a budget fewer than four epochs have no ramp, which more would have had.
     ramp_differs = saved.image_budget and saved.lr_ramp_epochs and saved.num_epoch < 4
     longer = given.num_epoch > saved.num_epoch

@@ -182,7 +182,7 @@ def select(
     """
     batch, height, width, channels = images.shape
     rows, columns = _mirror(rows, height), _mirror(columns, width)
-    if not (backend.is_tpu() if products is None else products):
+    if not backend.is_tpu(products):
         index = (rows * width + columns).reshape(batch, -1, 1)
         flat = images.reshape(batch, height * width, channels)
         taken = jnp.take_along_axis(flat, index, axis=1, mode="promise_in_bounds")
@@ -211,7 +211,7 @@ def bilinear(
 
     The result is float [B, H', W', C].
     """
-    if not (backend.is_tpu() if products is None else products):
+    if not backend.is_tpu(products):
         return _gathered(images, rows, columns)
     batch, height, width, _ = images.shape
     at_once = max(MOST_MULTIPLIED // (height * width**2), 1)

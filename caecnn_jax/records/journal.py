@@ -1,9 +1,9 @@
 """What one run leaves as it trains: its records, checkpoints, TensorBoard events and pictures.
 
 A record is what is known of one epoch, a `schema.Record`, of which history.jsonl has a line. The
-records travel in the checkpoints, so a checkpoint alone says all that happened
-before it. An epoch counts once its checkpoint is saved; only then is it shown, and what a kill
-prevents from being shown is shown when the run goes on.
+records travel in the checkpoints, so a checkpoint alone says all that happened before it. An epoch
+counts once its checkpoint is saved; only then is it shown, and what a kill prevents from being
+shown is shown when the run goes on.
 """
 
 import contextlib

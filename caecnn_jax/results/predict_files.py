@@ -50,15 +50,15 @@ def predict_files(
     pictures, skipped = image_files.read_all(paths, size, fit=fit, channels=channels)
     for one in skipped:
         logging.warning("skipped %s: %s", one["file"], one["reason"])
+    if not pictures:  # earlier predictions stay
+        text = f"nothing written: none of the {len(skipped)} files could be read, see above"
+        return text, len(skipped)
     pixels = [picture.pixels for picture in pictures]
     outputs = predictor.outputs(np.asarray(pixels, np.uint8).reshape(-1, *predictor.image_shape))
     rows = [
         row(picture, outputs, index, predictor.class_names)
         for index, picture in enumerate(pictures)
     ]
-    if not rows:  # earlier predictions stay
-        text = f"nothing written: none of the {len(skipped)} files could be read, see above"
-        return text, len(skipped)
     trained = trained_lib.open_folder(workdir)
     content = {
         "workdir": str(workdir),

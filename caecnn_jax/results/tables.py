@@ -26,17 +26,18 @@ def summary_table(summary: Mapping) -> str:
     """
     cv, test = summary["cv"], summary["test"]
     folds = cv["folds"] if cv else []
+    several = len(folds) > 1
     headings = ["", *(f"fold {fold['fold']}" for fold in folds)]
-    headings += ["mean ± std"] * (len(folds) > 1) + ["test"] * bool(test)
+    headings += ["mean ± std"] * several + ["test"] * bool(test)
     rows = [headings, ["epochs", *(str(fold["epochs"]) for fold in folds)]]
-    rows[-1] += [""] * (len(folds) > 1) + ([str(test["epochs"])] if test else [])
+    rows[-1] += [""] * several + ([str(test["epochs"])] if test else [])
     columns = [_rows_of(fold) for fold in folds]
     mean, std = (_rows_of(cv["mean"]), _rows_of(cv["std"])) if cv else ({}, {})
     tested = _rows_of(test) if test else {}
     shown = dict.fromkeys(name for column in (*columns, tested) for name in column)
     for name in sorted(shown, key=lambda name: name.startswith("F1 ")):  # else as they come
         cells = [_cell(column.get(name)) for column in columns]
-        if len(folds) > 1:
+        if several:
             spread = f" ± {_cell(std[name])}" if name in std else ""
             cells.append(f"{_cell(mean.get(name))}{spread}")
         rows.append([legible.short(name), *cells, *([_cell(tested.get(name))] if test else [])])
