@@ -22,6 +22,11 @@ def number_of(name: str) -> int:
     return int(number)
 
 
+def belongs(name: str, part: str) -> bool:
+    """Whether a run of this name is of the part: "cv", the folds, or "test"."""
+    return is_fold(name) == (part == "cv")
+
+
 def is_fold(name: str) -> bool:
     """Whether this is a fold's name, not the test run's or no run's at all."""
     try:

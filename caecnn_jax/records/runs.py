@@ -6,6 +6,7 @@ import typing
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
 from etils import epath
 
 from caecnn_jax import run_names
@@ -67,6 +68,21 @@ class Run:
         """What tells the whole of the data that it was trained on."""
         return about.read_description(self.workdir).digest
 
+    def share_held_out(self, part: str) -> float:
+        """Validation images over training images, a mean over the folds; 0 of the part "test".
+
+        The training images of a fold count once each, whatever the expansion. Of a run of an
+        earlier version, which told no counts, 1 / (folds - 1).
+        """
+        if part == "test":  # its images never train
+            return 0.0
+        names = [name for name in self.results if run_names.is_fold(name)]
+        counts = self.info.get("class_counts") or {}
+        if not all(name in counts for name in names):
+            return 1 / max(len(names) - 1, 1)
+        images = [{split: sum(counts[n][split].values()) for split in counts[n]} for n in names]
+        return float(np.mean([of["valid"] / of["train"] for of in images]))
+
     @property
     def class_names(self) -> list[str]:
         if names := self.info.get("class_names"):
@@ -121,6 +137,26 @@ def read(workdir: epath.PathLike) -> Run:
                 workdir / "history.jsonl", f"it has fewer epochs of {name} than metrics.json"
             )
     return run
+
+
+def accuracy_curve(several: Sequence[Run], part: str) -> list[tuple[int, float]]:
+    """(epoch, validation accuracy), averaged over the runs' folds, or over their test runs.
+
+    From the epoch on in which all have one; empty where there was no CNN. A fold that stopped
+    early keeps its last accuracy, so that the curve ends at the mean.
+    """
+    curves = []
+    for run in several:
+        for name, records in run.history.items():
+            found = {record["epoch"]: record["valid"]["accuracy"] for record in records}
+            curve = {epoch: value for epoch, value in found.items() if value is not None}
+            if curve and run_names.belongs(name, part):
+                curves.append(curve)
+    return [
+        (epoch, float(np.mean([curve.get(epoch, curve[max(curve)]) for curve in curves])))
+        for epoch in sorted(set().union(*curves))
+        if all(epoch >= min(curve) for curve in curves)
+    ]
 
 
 def f1_by_class(result: schema.Result | schema.OverFolds | None) -> dict[str, float] | None:

@@ -9,7 +9,6 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import numpy as np
 from etils import epath
 
 from caecnn_jax import run_names
@@ -17,7 +16,6 @@ from caecnn_jax.records import figures, runs
 from caecnn_jax.reports import charts, entries, pages
 from caecnn_jax.results import metrics, schema, statistics
 
-CONFIDENCE = 0.95
 SCORES = ("accuracy", "balanced_accuracy", "macro_f1")
 
 
@@ -28,7 +26,8 @@ def write(given: Sequence[epath.PathLike], output: epath.PathLike) -> epath.Path
     result = comparison(compared)
     output = epath.Path(output)
     pages.write_file(output / "comparison.json", json.dumps(result, indent=2) + "\n")
-    drawn = charts.draw(result, accuracy_curves(compared))
+    curves = {one.name: runs.accuracy_curve(one.runs, result["parts"][0]) for one in compared}
+    drawn = charts.draw(result, {name: curve for name, curve in curves.items() if curve})
     values = {"result": result, "charts": drawn, "most_classes": figures.MOST_CLASSES}
     return pages.write_page(output / "comparison.html", "comparison.html.jinja", values)
 
@@ -44,8 +43,8 @@ def comparison(compared: Sequence[entries.Entry]) -> dict[str, Any]:
         "parts": shared,
         "num_folds": len(first.folds) if "cv" in shared else 0,
         "num_seeds": len(baseline.runs),
-        "test_share_over_train_share": share_held_out(first) if "cv" in shared else None,
-        "confidence": CONFIDENCE,
+        "test_share_over_train_share": first.share_held_out("cv") if "cv" in shared else None,
+        "confidence": statistics.CONFIDENCE,
         "runs": {
             entry.name: {
                 "workdirs": [str(run.workdir) for run in entry.runs],
@@ -56,19 +55,6 @@ def comparison(compared: Sequence[entries.Entry]) -> dict[str, Any]:
             for entry in compared
         },
     }
-
-
-def share_held_out(run: runs.Run) -> float:
-    """Validation images over training images, a mean over the folds; of old runs 1 / (folds - 1).
-
-    The training images of a fold count once each, whatever the expansion.
-    """
-    names = [name for name in run.results if run_names.is_fold(name)]
-    counts = run.info.get("class_counts") or {}
-    if not all(name in counts for name in names):
-        return 1 / max(len(names) - 1, 1)
-    sums = [{part: sum(counts[n][part].values()) for part in ("train", "valid")} for n in names]
-    return float(np.mean([one["valid"] / one["train"] for one in sums]))
 
 
 def differences(entry: entries.Entry, baseline: entries.Entry, part: str) -> dict[str, Any]:
@@ -82,10 +68,10 @@ def differences(entry: entries.Entry, baseline: entries.Entry, part: str) -> dic
         (run.results[name], result)
         for run, other in zip(entry.runs, baseline.runs, strict=True)
         for name, result in other.results.items()
-        if run_names.is_fold(name) == (part == "cv")
+        if run_names.belongs(name, part)
     ]
     # Folds share training images; test runs of several seeds are independent of each other.
-    ratio = share_held_out(baseline.runs[0]) if part == "cv" else 0.0
+    ratio = baseline.runs[0].share_held_out(part)
     scores_of = [(_flat(mine), _flat(theirs)) for mine, theirs in pairs]
     found = _nested(
         {
@@ -113,7 +99,7 @@ def on_the_same_images(mine: schema.RunResult, theirs: schema.RunResult) -> dict
     if right is None or theirs_right is None:
         return {}
     gains = right.astype(int) - theirs_right
-    _, low, high = statistics.bootstrap_interval(gains, CONFIDENCE)
+    _, low, high = statistics.bootstrap_interval(gains)
     return {
         "low": low,
         "high": high,
@@ -129,34 +115,8 @@ def paired_difference(values: Sequence[float], ratio: float) -> dict[str, Any]:
     That is the t interval and p-value of `statistics.fold_interval`, corrected by `ratio`; equal
     differences have neither.
     """
-    mean, low, high, p_value = float(np.mean(values)), None, None, None
-    if statistics.vary(values):
-        _, low, high = statistics.fold_interval(values, ratio, CONFIDENCE)
-        p_value = statistics.fold_p_value(values, ratio)
-    return {"values": list(values), "mean": mean, "low": low, "high": high, "p": p_value}
-
-
-def accuracy_curves(compared: Sequence[entries.Entry]) -> dict[str, list[tuple[int, float]]]:
-    """(epoch, validation accuracy) of each entry, averaged over seeds and folds; or test runs.
-
-    A fold that stopped early keeps its last accuracy, so that a curve ends at the entry's mean.
-    """
-    of_folds = "cv" in entries.parts(compared)
-    curves = {}
-    for entry in compared:
-        by_fold = [
-            dict(points)
-            for run in entry.runs
-            for key, records in run.history.items()
-            if run_names.is_fold(key) == of_folds
-            and (points := figures.finite(records, "valid", "accuracy"))
-        ]
-        epochs = sorted(set().union(*by_fold))
-        curves[entry.name] = [
-            (epoch, float(np.mean([fold.get(epoch, fold[max(fold)]) for fold in by_fold])))
-            for epoch in epochs
-        ]
-    return {name: curve for name, curve in curves.items() if curve}
+    interval = statistics.fold_interval(values, ratio)._asdict()
+    return {"values": list(values), **interval, "p": statistics.fold_p_value(values, ratio)}
 
 
 def scores(entry: entries.Entry, part: str) -> dict[str, Any]:
@@ -173,11 +133,11 @@ def scores(entry: entries.Entry, part: str) -> dict[str, Any]:
             found["std"] = _nested(_flat(first.cv["std"]))
         return found
     # As for differences: all folds of all seeds share training images.
-    ratio = share_held_out(first) if part == "cv" else 0.0
+    ratio = first.share_held_out(part)
     of_seeds = [[run.results["test"]] if part == "test" else run.folds for run in entry.runs]
     each = [_flat(result) for results in of_seeds for result in results]
     intervals = {
-        key: statistics.fold_interval([values[key] for values in each], ratio, CONFIDENCE)
+        key: statistics.fold_interval([values[key] for values in each], ratio)
         for key in each[0]
         if all(key in values for values in each)
     }

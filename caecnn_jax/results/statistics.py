@@ -10,23 +10,24 @@ from typing import NamedTuple
 import numpy as np
 from scipy import stats
 
+CONFIDENCE = 0.95  # of every interval
 RESAMPLES = 10_000  # of the bootstrap
 
 
 class Interval(NamedTuple):
-    """A mean and the ends of its confidence interval."""
+    """A mean and the ends of its confidence interval, None where the values allow none."""
 
     mean: float
-    low: float
-    high: float
+    low: float | None
+    high: float | None
 
 
 def fold_interval(
     differences: Sequence[float],
     test_share_over_train_share: float,
-    confidence: float = 0.95,
+    confidence: float = CONFIDENCE,
 ) -> Interval:
-    """The mean of one difference a fold, with its corrected t interval; two folds or more.
+    """The mean of one difference a fold, with its corrected t interval.
 
     The variance of the mean is s^2 (1/n + n_test/n_train), s the sample standard deviation: Nadeau
     and Bengio 2003, "Inference for the generalization error". s^2/n alone takes the
@@ -37,28 +38,24 @@ def fold_interval(
 
     `test_share_over_train_share`: validation images over training images, 1 / (k - 1) of k equal
     folds; 0 gives the plain t interval, of independent results such as test runs of several seeds.
-    Raises ValueError for fewer than two differences.
+    One difference, or several that are equal, tell of no spread and have no interval.
     """
-    mean, error, freedom = _corrected(differences, test_share_over_train_share)
-    reach = stats.t.ppf((1 + confidence) / 2, freedom) * error
-    return Interval(mean, float(mean - reach), float(mean + reach))
+    mean, error = float(np.mean(differences)), _error(differences, test_share_over_train_share)
+    if error is None:
+        return Interval(mean, None, None)
+    reach = float(stats.t.ppf((1 + confidence) / 2, len(differences) - 1) * error)
+    return Interval(mean, mean - reach, mean + reach)
 
 
-def fold_p_value(differences: Sequence[float], test_share_over_train_share: float) -> float:
-    """The two-sided p-value of `fold_interval`'s t test of no difference.
+def fold_p_value(differences: Sequence[float], test_share_over_train_share: float) -> float | None:
+    """The two-sided p-value of `fold_interval`'s t test of no difference; None without interval.
 
-    Below 1 - confidence exactly where that interval leaves out 0. Of equal differences 0, or 1
-    where they are 0.
+    Below 1 - confidence exactly where that interval leaves out 0.
     """
-    mean, error, freedom = _corrected(differences, test_share_over_train_share)
-    if error == 0:
-        return float(mean == 0)
-    return float(2 * stats.t.sf(abs(mean) / error, freedom))
-
-
-def vary(differences: Sequence[float]) -> bool:
-    """Whether they tell of a spread: two that are equal by chance would leave an interval none."""
-    return float(np.ptp(differences)) > 1e-12  # more than rounding makes
+    error = _error(differences, test_share_over_train_share)
+    if error is None:
+        return None
+    return float(2 * stats.t.sf(abs(np.mean(differences)) / error, len(differences) - 1))
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
@@ -94,7 +91,7 @@ def mcnemar_exact(
 
 def bootstrap_interval(
     values: Sequence[float] | np.ndarray,
-    confidence: float = 0.95,
+    confidence: float = CONFIDENCE,
     *,
     resamples: int = RESAMPLES,
     seed: int = 0,
@@ -118,11 +115,8 @@ def bootstrap_interval(
     return Interval(float(counts @ distinct / total), float(low), float(high))
 
 
-def _corrected(differences: Sequence[float], ratio: float) -> tuple[float, float, int]:
-    """Mean, its corrected standard error, and the degrees of freedom."""
-    values = np.asarray(differences, np.float64)
-    number = len(values)
-    if number < 2:
-        raise ValueError(f"an interval needs two differences or more, not {number}")
-    error = np.std(values, ddof=1) * math.sqrt(1 / number + ratio)
-    return float(values.mean()), float(error), number - 1
+def _error(differences: Sequence[float], ratio: float) -> float | None:
+    """The mean's corrected standard error; None where there is no spread to tell it from."""
+    if np.ptp(differences) <= 1e-12:  # what rounding makes of equal ones
+        return None
+    return float(np.std(differences, ddof=1) * math.sqrt(1 / len(differences) + ratio))

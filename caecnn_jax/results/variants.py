@@ -14,13 +14,12 @@ from etils import epath
 from caecnn_jax import config as config_lib
 from caecnn_jax import run_names
 from caecnn_jax import study as study_lib
-from caecnn_jax.records import about, figures, runs
+from caecnn_jax.records import about, runs
 from caecnn_jax.records import workdir as workdir_lib
 from caecnn_jax.results import schema, statistics, trained
 from caecnn_jax.training import parts as training
 from caecnn_jax.training import train
 
-CONFIDENCE = 0.95
 FIGURES = (
     "accuracy", "balanced_accuracy", "macro_f1", "g_mean", "loss_cnn", "calibration_error",
     "loss_cae", "rare_recall",
@@ -57,7 +56,7 @@ def summary(study: study_lib.Study, workdir: epath.Path) -> dict[str, Any]:
     return {
         "study": study.name,
         "seeds": list(study.seeds),
-        "confidence": CONFIDENCE,
+        "confidence": statistics.CONFIDENCE,
         "parts": parts,
         "primary": _primary(study),
         "published": dict(study.published),
@@ -111,13 +110,8 @@ def _read(study: study_lib.Study, workdir: epath.Path) -> tuple[Finished, list[s
     return finished, [run.name for run in study.runs if run.name not in done]
 
 
-def _is_of(name: str, part: str) -> bool:
-    """Whether a run of this name belongs to the part."""
-    return run_names.is_fold(name) == (part == "cv")
-
-
 def _results(run: runs.Run, part: str) -> dict[str, schema.RunResult]:
-    return {name: result for name, result in run.results.items() if _is_of(name, part)}
+    return {name: result for name, result in run.results.items() if run_names.belongs(name, part)}
 
 
 def _values(variant: str, finished: Finished, part: str, of: Callable) -> Values:
@@ -153,23 +147,10 @@ def _recall(class_name: str) -> Callable:
     return of
 
 
-def _share(run: runs.Run, part: str) -> float:
-    """Validation images over training images of a fold; 0 for the test set, which never trains."""
-    if part == "test":
-        return 0.0
-    counts = run.info["class_counts"]
-    fold = counts[next(name for name in counts if run_names.is_fold(name))]
-    return sum(fold["valid"].values()) / sum(fold["train"].values())
-
-
 def _over(values: Values, share: float) -> dict[str, Any]:
     """The mean with its interval, which values that do not vary have not, and the values."""
-    numbers = list(values.values())
-    low = high = None
-    if statistics.vary(numbers):
-        _, low, high = statistics.fold_interval(numbers, share, CONFIDENCE)
     by_name = {f"seed_{seed}/{run}": value for (seed, run), value in values.items()}
-    return {"mean": float(np.mean(numbers)), "low": low, "high": high, "values": by_name}
+    return statistics.fold_interval([*values.values()], share)._asdict() | {"values": by_name}
 
 
 def _of_variant(variant: str, finished: Finished, parts: Sequence[str]) -> dict[str, Any]:
@@ -186,28 +167,11 @@ def _of_variant(variant: str, finished: Finished, parts: Sequence[str]) -> dict[
     }
     for part in parts:
         values = {name: _values(variant, finished, part, _figure(name)) for name in FIGURES}
-        share = _share(of_variant[0], part) if any(values.values()) else 0.0
-        if of_part := {name: _over(one, share) for name, one in values.items() if one}:
-            found[part] = of_part | {"accuracy_curve": _accuracy_curve(of_variant, part)}
+        if filled := {name: one for name, one in values.items() if one}:
+            share = of_variant[0].share_held_out(part)
+            of_part: dict[str, Any] = {name: _over(one, share) for name, one in filled.items()}
+            found[part] = of_part | {"accuracy_curve": runs.accuracy_curve(of_variant, part)}
     return found
-
-
-def _accuracy_curve(finished: Sequence[runs.Run], part: str) -> list[tuple[int, float]]:
-    """(epoch, accuracy) averaged over seeds and folds; empty where there was no CNN.
-
-    A run that stopped early keeps its last accuracy, so that the curve ends at the mean.
-    """
-    many = [
-        points
-        for run in finished
-        for name, records in run.history.items()
-        if _is_of(name, part) and (points := dict(figures.finite(records, "valid", "accuracy")))
-    ]
-    return [
-        (epoch, float(np.mean([points.get(epoch, points[max(points)]) for points in many])))
-        for epoch in sorted(set().union(*many))
-        if all(epoch >= min(points) for points in many)
-    ]
 
 
 def num_parameters(run: runs.Run) -> int:
@@ -261,9 +225,8 @@ def _difference(variant, baseline, finished: Finished, part: str, of) -> dict[st
     if not pairs:
         return None
     pairs = dict(sorted(pairs.items()))
-    share = _share(finished[baseline, next(iter(pairs)).seed], part)
-    numbers = list(pairs.values())
-    p = statistics.fold_p_value(numbers, share) if statistics.vary(numbers) else None
+    share = finished[baseline, next(iter(pairs)).seed].share_held_out(part)
+    p = statistics.fold_p_value([*pairs.values()], share)
     return _over(pairs, share) | {"p": p, "p_holm": None}
 
 

@@ -8,6 +8,7 @@ import pytest
 import synthetic_runs
 from scipy import stats
 
+from caecnn_jax.records import runs
 from caecnn_jax.reports import compare, entries, pages
 from caecnn_jax.results import metrics, statistics
 
@@ -47,8 +48,8 @@ def test_comparison_holds_paired_differences_over_folds(folders, tmp_path):
 
 
 def test_runs_without_a_test_part_are_compared_by_their_folds(tmp_path):
-    runs = [variant(tmp_path, name, num_folds=2, test=False) for name in ("cnn", "_mixed")]
-    page = compare.write(runs, tmp_path / "out")
+    folders = [variant(tmp_path, name, num_folds=2, test=False) for name in ("cnn", "_mixed")]
+    page = compare.write(folders, tmp_path / "out")
     assert "2 runs on the same data" in synthetic_runs.text_of(page)
     assert "McNemar" not in page.read_text()
 
@@ -112,8 +113,20 @@ def test_a_fold_that_stopped_early_keeps_its_last_accuracy(tmp_path):
     ended = json.loads((folders[0] / "metrics.json").read_text())
     ended["cv"]["folds"][1]["epochs"] = 2
     (folders[0] / "metrics.json").write_text(json.dumps(ended))
-    curves = compare.accuracy_curves(entries.read(folders))
-    assert curves["a"] == [(2, pytest.approx(0.2)), (3, pytest.approx(0.4))]
+    curve = runs.accuracy_curve([runs.read(folders[0])], "cv")
+    assert curve == [(2, pytest.approx(0.2)), (3, pytest.approx(0.4))]
+
+
+def test_a_curve_begins_where_all_folds_have_an_accuracy(tmp_path):
+    folder = variant(tmp_path, "a", num_folds=2)
+    history = folder / "history.jsonl"
+    records = [json.loads(line) for line in history.read_text().splitlines()]
+    for record in records:
+        late = record["run"] == "fold_2" and record["epoch"] == 1
+        record["valid"]["accuracy"] = None if late else record["epoch"] / 10
+    history.write_text("".join(json.dumps(record) + "\n" for record in records))
+    curve = runs.accuracy_curve([runs.read(folder)], "cv")
+    assert curve == [(2, pytest.approx(0.2)), (3, pytest.approx(0.3))]
 
 
 def test_several_seeds_are_one_entry_with_their_mean_and_interval(seeds):
@@ -170,11 +183,17 @@ def test_comparison_fits_a_browser_window(folders, tmp_path, width):
     assert re.search("prefers-color-scheme: dark", page.read_text())
 
 
-@pytest.mark.parametrize("values", [[0.1, 0.1], [0.1 + 0.2, 0.3], [0.0, 0.0, 0.0], [0.1]])
-def test_equal_differences_tell_of_no_spread(values):
-    found = compare.paired_difference(values, 1.0)
-    assert found["mean"] == pytest.approx(np.mean(values))
-    assert (found["low"], found["high"], found["p"]) == (None, None, None)
+def test_equal_scores_of_several_seeds_have_no_interval(seeds):
+    for path in seeds.glob("cnn-*/metrics.json"):
+        ended = json.loads(path.read_text())
+        ended["test"]["accuracy"] = 0.5
+        path.write_text(json.dumps(ended))
+    page = compare.write([f"cnn={seeds}/cnn-*", f"mixed={seeds}/mixed-?"], seeds / "out")
+    shown = json.loads((seeds / "out" / "comparison.json").read_text())["runs"]["cnn"]["test"]
+    assert (shown["accuracy"], shown["low"]["accuracy"], shown["high"]["accuracy"]) == (
+        0.5, None, None
+    )  # fmt: skip
+    assert "0.5000 to 0.5000" not in synthetic_runs.text_of(page)
 
 
 def test_balanced_accuracy_is_compared_where_all_runs_tell_it(tmp_path):
