@@ -21,7 +21,7 @@ from caecnn_jax.results import metrics, schema
 
 MOST_CLASSES = 30  # that have curves of precision and recall too, beside those of F1
 # A projector's points, coordinates, and pixels of a point's picture: what can be told apart.
-MOST_CODES, MOST_COORDINATES, THUMBNAIL = 300, 50, 32
+MOST_COORDINATES, THUMBNAIL = 50, 32
 
 
 class _Events:
@@ -141,15 +141,14 @@ class Board:
     ) -> None:
         """Writes codes float [N, D] of images uint8 [N, H, W, 1 or 3] for the projector.
 
-        Of more points or coordinates than are looked at, points evenly spread and the first
-        principal components: some 150 kB instead of megabytes. Raises WorkdirError as `epoch` does.
+        Of more coordinates than are looked at, the first principal components: of 300 points some
+        150 kB instead of megabytes. Raises WorkdirError as `epoch` does.
         """
-        chosen = np.linspace(0, len(codes) - 1, min(len(codes), MOST_CODES)).astype(int)
-        points = np.round(principal_components(codes[chosen], MOST_COORDINATES), 3)
+        points = np.round(principal_components(codes, MOST_COORDINATES), 3)
         rows = ("\t".join(f"{value:g}" for value in point) for point in points)
-        names = (" ".join(labels[index].split()) for index in chosen)
+        names = (" ".join(label.split()) for label in labels)
         files = {"tensors.tsv": "\n".join(rows).encode(), "metadata.tsv": "\n".join(names).encode()}
-        files["sprite.jpg"] = sprite(images[chosen])
+        files["sprite.jpg"] = sprite(images)
         config = f"""embeddings {{
   tensor_name: "code:{epoch:05d}"
   tensor_path: "code/tensors.tsv"

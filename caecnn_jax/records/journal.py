@@ -22,7 +22,8 @@ from caecnn_jax.results import metrics, schema
 
 NOT_DRAWN = "not_drawn.txt"  # says why, in place of a last picture that could not be drawn
 FINAL_PICTURES = ("learning_curves", "confusion_matrix", "reliability")
-CODES_PER_CLASS = 20  # shown in TensorBoard's projector
+# The most images of a picture of reconstructions, and of TensorBoard's projector.
+MOST_TILES, MOST_CODES, CODES_PER_CLASS = 40, 300, 20
 
 # From images uint8 [N, H, W, C] to codes float [N, h, w, c] and reconstructions like the images.
 Autoencode = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]
@@ -201,11 +202,11 @@ class Journal:
             self._board.epoch(record, table)
 
     def show_reconstructions(self, autoencode: Autoencode) -> None:
-        """Draws a validation image of each class over its reconstruction."""
+        """Draws a validation image of each class, MOST_TILES at most, over its reconstruction."""
         from caecnn_jax.records import pictures  # matplotlib takes a second to import
 
         labels = self._data.labels[self.split.valid]
-        _, firsts = np.unique(labels, return_index=True)
+        firsts = _spread(np.unique(labels, return_index=True)[1], MOST_TILES)
         images = self._data.images[self.split.valid[firsts]]
         _, reconstructions = autoencode(images)
         captions = [self._data.class_names[label] for label in labels[firsts]]
@@ -213,11 +214,11 @@ class Journal:
         self._picture("reconstruction", png, self.records[-1]["epoch"])
 
     def show_codes(self, autoencode: Autoencode) -> None:
-        """Shows the codes of validation images on the board, as many of each class."""
+        """Shows the codes of MOST_CODES validation images at most, as many of each class."""
         labels = self._data.labels[self.split.valid]
         count = min(CODES_PER_CLASS, *np.unique(labels, return_counts=True)[1])
         by_class = [np.flatnonzero(labels == label)[:count] for label in np.unique(labels)]
-        sample = np.concatenate(by_class)
+        sample = _spread(np.concatenate(by_class), MOST_CODES)
         images = self._data.images[self.split.valid[sample]]
         codes, _ = autoencode(images)
         names = [self._data.class_names[label] for label in labels[sample]]
@@ -290,6 +291,11 @@ class Journal:
         """Closes the event file."""
         if self._board is not None:
             self._board.close()
+
+
+def _spread(items: np.ndarray, most: int) -> np.ndarray:
+    """So many of the items [N] at most, evenly spread."""
+    return items[np.linspace(0, len(items) - 1, min(len(items), most)).astype(int)]
 
 
 def _pixels(png: bytes) -> np.ndarray:

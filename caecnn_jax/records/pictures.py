@@ -10,7 +10,7 @@ from PIL import Image, ImageDraw, ImageFont
 from caecnn_jax.records import drawing
 from caecnn_jax.records.drawing import COLORS
 
-MOST_TILES, MOST_PIXELS = 40, 256  # images in a picture, and their size
+MOST_PIXELS = 256  # high and wide
 
 
 def reconstructions(
@@ -18,15 +18,14 @@ def reconstructions(
 ) -> bytes:
     """PNG of originals over their reconstructions, uint8 [N, H, W, 1 or 3] each, captions below.
 
-    At most ten in a row, rows evenly filled, and MOST_TILES in all, spread over what is given.
+    At most ten in a row, rows evenly filled.
     Small ones are enlarged by a whole factor to stay crisp, those above MOST_PIXELS shrunk.
     """
     if originals.shape != reconstructions.shape or originals.ndim != 4 or not len(originals):
         raise ValueError(
             f"shapes {originals.shape} and {reconstructions.shape}: not [N, H, W, 1 or 3]"
         )
-    shown = np.linspace(0, len(originals) - 1, min(len(originals), MOST_TILES)).astype(int)
-    count, (height, width) = len(shown), originals.shape[1:3]
+    count, height, width, _ = originals.shape
     columns = math.ceil(count / math.ceil(count / 10))
     longest = max(height, width)
     factor = max(1, 96 // longest) if longest <= MOST_PIXELS else MOST_PIXELS / longest
@@ -45,12 +44,12 @@ def reconstructions(
         left = margin + index % columns * (tile_w + gap)
         top = gap + index // columns * band
         for row, images in enumerate((originals, reconstructions)):
-            pixels = np.broadcast_to(images[shown[index]], (height, width, 3))
+            pixels = np.broadcast_to(images[index], (height, width, 3))
             image = Image.fromarray(np.ascontiguousarray(pixels, dtype=np.uint8))
             how = Image.Resampling.NEAREST if factor >= 1 else Image.Resampling.LANCZOS
             canvas.paste(image.resize((tile_w, tile_h), how), (left, top + row * (tile_h + gap)))
         if captions:
-            caption = " ".join(str(captions[shown[index]]).split())  # a line break has no length
+            caption = " ".join(str(captions[index]).split())  # a line break has no length
             while font.getlength(caption) > tile_w and len(caption) > 1:
                 caption = caption.rstrip("…")[:-1] + "…"
             place = (left + tile_w // 2, top + 2 * (tile_h + gap) + 1)

@@ -60,16 +60,16 @@ def test_many_classes_have_curves_of_f1_alone(tmp_path):
 @pytest.mark.parametrize(("size", "channels"), [(32, 3), (28, 1), (128, 3)])
 def test_a_projector_is_small_and_whole(tmp_path, size, channels):
     rng = np.random.default_rng(0)
-    images = rng.integers(0, 256, (1000, size, size, channels), dtype=np.uint8)
-    codes = rng.normal(size=(1000, 1536)).astype(np.float32)
-    names = [f"class\t{index // 100}\n" for index in range(1000)]
+    images = rng.integers(0, 256, (300, size, size, channels), dtype=np.uint8)
+    codes = rng.normal(size=(300, 1536)).astype(np.float32)
+    names = [f"class\t{index // 30}\n" for index in range(300)]
     board.Board(epath.Path(tmp_path), 1).codes(codes, images, names, 7)
     config = projector_config_pb2.ProjectorConfig()
     text_format.Parse((tmp_path / "projector_config.pbtxt").read_text(), config)
     (shown,) = config.embeddings
     assert np.loadtxt(tmp_path / shown.tensor_path).shape == (300, 50)
     labels = (tmp_path / shown.metadata_path).read_text().split("\n")
-    assert labels == [f"class {index}" for index in np.linspace(0, 999, 300).astype(int) // 100]
+    assert labels == [f"class {index // 30}" for index in range(300)]
     assert list(shown.sprite.single_image_dim) == [32, 32]
     with Image.open(tmp_path / shown.sprite.image_path) as sheet:
         assert sheet.size == (18 * 32, 18 * 32)

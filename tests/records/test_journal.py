@@ -10,7 +10,7 @@ from etils import epath
 from PIL import Image
 from tensorboard.backend.event_processing import event_accumulator
 
-from caecnn_jax.data import sampling
+from caecnn_jax.data import dataset, sampling
 from caecnn_jax.records import checkpoints, figures, journal, workdir
 from caecnn_jax.results import calibration, metrics
 
@@ -255,6 +255,26 @@ def test_pictures_are_files_and_on_the_board(open_journal, tmp_path):
     (on_the_board,) = reader.Images("reconstruction")
     with Image.open(run.pictures / "reconstruction-epoch-0003.png") as picture:
         assert picture.size == (on_the_board.width, on_the_board.height)
+
+
+def test_of_many_classes_few_images_pass_through_the_networks(tmp_path):
+    """All at once would take more memory than training did."""
+    labels = np.repeat(np.arange(400), 2)
+    names = tuple(map(str, range(400)))
+    images = np.zeros((len(labels), 8, 8, 1), np.uint8)
+    data = dataset.from_arrays(images, labels.astype(np.int32), len(labels), names)
+    split = sampling.Split("fold_1", 1, *[np.arange(len(labels))] * 3)
+    run = journal.Journal(epath.Path(tmp_path), split, data)
+    run.records.append(record(1))
+    seen = []
+
+    def counted(images):
+        seen.append(len(images))
+        return autoencode(images)
+
+    run.show_reconstructions(counted)
+    run.show_codes(counted)
+    assert seen == [40, 300]
 
 
 def test_a_process_that_does_not_write_takes_records_in_and_leaves_nothing(tmp_path):

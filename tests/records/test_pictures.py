@@ -44,7 +44,7 @@ def test_reconstructions_refuse_other_shapes():
         pictures.reconstructions(images, images[:1])
 
 
-@pytest.mark.parametrize("shape", [(2, 28, 28, 1), (2, 1, 1, 1), (3, 600, 600, 3), (1000, 8, 8, 1)])
+@pytest.mark.parametrize("shape", [(2, 28, 28, 1), (2, 1, 1, 1), (3, 600, 600, 3), (40, 8, 8, 1)])
 def test_reconstructions_take_any_size_grey_or_in_colour(shape):
     images = np.full(shape, 200, np.uint8)
     captions = [f"caption {index}" for index in range(shape[0])]
