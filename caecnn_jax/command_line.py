@@ -1,28 +1,21 @@
-"""The two ends of a command: its flags, and the one sentence and exit code that it ends with.
+"""A command's flags, a config's fields among them: parsed, and what is wrong with them said."""
 
-The exit codes are in docs/exit-codes.md.
-"""
-
-import contextlib
 import itertools
 import os
 import pathlib
-import select
+import re
 import signal
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import NoReturn
+import traceback
+from collections.abc import Callable, Iterable, Mapping
 
-from absl import app, flags, logging
+from absl import app, flags
 from ml_collections import config_flags
 
-from caecnn_jax import errors, legible
+from caecnn_jax import errors, exits
 
 flags.disclaim_key_flags()  # --help lists main.py's flags, and --config is one of them
-# A signal's is 128 and its number; 1 is a crash as well.
-SOME_FAILED, USER_ERROR, DIVERGED, SOME_SKIPPED = 1, 2, 3, 4
 MOVED = ("config.dataset", "config.data_dir")  # flags of evaluate, for which there is no --config
-STOPPED = "stopped by {}: give the same command again to continue"
 HELP = {"help", "helpshort", "helpfull", "helpxml", "h", "?"}
 STUDY = pathlib.Path(__file__).with_name("study.py")  # as a config file: a study's base
 _PROGRAM = pathlib.Path(__file__).resolve().parents[1]  # main.py and configs/ are there
@@ -43,7 +36,7 @@ def define_config() -> flags.FlagHolder:
             accept_new_attributes=True,  # a further class's count; config.validate knows all fields
         )
     except (flags.Error, UnicodeDecodeError) as error:
-        _end(USER_ERROR, f"error: --flagfile: {_sentence(error)}")
+        exits.end(exits.USER_ERROR, f"error: --flagfile: {_sentence(error)}")
 
 
 def run(main: Callable[[list[str]], int]) -> None:
@@ -58,75 +51,12 @@ def run(main: Callable[[list[str]], int]) -> None:
     if before != signal.SIG_IGN:
         # Python's own handler raises, which is lost where it comes within a callback of the garbage
         # collector, such as JAX's.
-        signal.signal(signal.SIGINT, _stop)
+        signal.signal(signal.SIGINT, exits.stop)
     try:
-        with known_ends():
+        with exits.known_ends():
             app.run(flushed, flags_parser=parse)
     finally:
         signal.signal(signal.SIGINT, before)
-
-
-def _stop(signum: int, _frame) -> NoReturn:
-    """Ends the process at once; what is being written then is not taken for whole."""
-    with contextlib.suppress(OSError):
-        os.write(2, f"{STOPPED.format(signal.Signals(signum).name)}\n".encode())
-    os._exit(128 + signum)
-
-
-@contextlib.contextmanager
-def known_ends() -> Iterator[None]:
-    """A command's context, with streams safe to write to, in which a known end is a sentence."""
-    open_streams()
-    try:
-        yield
-    except errors.UserError as error:
-        _end(USER_ERROR, f"error: {error}")
-    except OSError as error:
-        if isinstance(error, BrokenPipeError) and _stdout_is_closed():
-            os._exit(128 + signal.SIGPIPE)  # as `... | head` ends others; all files are written
-        logging.debug("where it came from:", exc_info=True)
-        remedy = "see to that path and its disk, then give the same command again"
-        _end(USER_ERROR, f"error: {error}: {remedy}")
-    except errors.Diverged as error:
-        _end(DIVERGED, f"diverged: {error}")
-    except (errors.Interrupted, KeyboardInterrupt) as error:
-        signum = getattr(error, "signum", signal.SIGINT)
-        name = signal.Signals(signum).name
-        _end(128 + signum, STOPPED.format(name))
-
-
-def open_streams() -> None:
-    """Makes the standard streams safe to write to.
-
-    Closed ones lead to nowhere: else the next file opened takes their number, and what libraries
-    write to stderr lands in it. What a stream cannot encode is replaced.
-    """
-    for number in range(3):
-        try:
-            os.fstat(number)
-        except OSError:
-            os.open(os.devnull, os.O_RDWR)  # takes the lowest number that is free
-    for name in ("stdout", "stderr"):
-        if getattr(sys, name) is None:
-            setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115, for it stays open
-        stream = getattr(sys, name)
-        if hasattr(stream, "reconfigure"):  # not so a notebook's or a test's
-            stream.reconfigure(errors="replace")
-    if logging.get_absl_handler().python_handler.stream is None:
-        logging.get_absl_handler().python_handler.setStream(sys.stderr)
-
-
-def _stdout_is_closed() -> bool:
-    """Whether stdout is a pipe that nobody reads any more."""
-    poll = select.poll()
-    poll.register(1, 0)
-    return any(event & select.POLLERR for _, event in poll.poll(0))
-
-
-def _end(code: int, sentence: str) -> NoReturn:
-    with contextlib.suppress(OSError):  # nobody reads it any more
-        print(legible.printable(sentence), file=sys.stderr)
-    sys.exit(code)
 
 
 def parse(argv: list[str]) -> list[str]:
@@ -149,10 +79,11 @@ def parse(argv: list[str]) -> list[str]:
         has_fields = hasattr(config, "to_dict")  # raises the OSError that a config file met
     except flags.Error as error:
         if _FROM_CONFIG_FILE not in str(error):
-            remedy = _file_like_a_flag(argv) or "--help lists the flags"
+            remedy = _remedy(argv, path) or "--help lists the flags"
             raise errors.UserError(f"{_sentence(error)} ({remedy})") from error
         # config_flags puts a traceback into its message; the config file's own error is behind it.
-        raise errors.UserError(f"--config={path}: {_sentence(_raised(error))}") from error
+        reason = f"{_sentence(_raised(error))}{_line(_raised(error), path)}"
+        raise errors.UserError(f"--config={path}: {_remedy(argv, path) or reason}") from error
     except errors.UserError as error:
         raise errors.UserError(f"--config={path}: {_sentence(error)}") from error
     except Exception as error:  # a config file is a program: it may raise anything
@@ -162,8 +93,8 @@ def parse(argv: list[str]) -> list[str]:
             raise errors.UserError(
                 f"--config={path}: has no function get_config; a study needs --mode study"
             ) from error
-        reason = f"{type(error).__name__}: {_sentence(error)}"
-        raise errors.UserError(f"--config={path}: {reason}") from error
+        reason = f"{type(error).__name__}: {_sentence(error)}{_line(error, path)}"
+        raise errors.UserError(f"--config={path}: {_remedy(argv, path) or reason}") from error
     if path is not None and not has_fields:
         raise errors.UserError(
             f"--config={path}: its get_config must return a ConfigDict, not {config!r}"
@@ -224,12 +155,32 @@ def _check_values(argv: list[str]) -> None:
             raise errors.UserError(f"{flag} {following}: write {flag}={following}")
 
 
-def _file_like_a_flag(argv: list[str]) -> str | None:
-    """What to do where one of the arguments is a file such as -1.png, as "*.png" may give it."""
+def _remedy(argv: list[str], path: str | None) -> str | None:
+    """What to do about an argument that the parser's own words do not explain."""
     for arg in argv[1:]:
-        if arg.startswith("-") and os.path.exists(arg):
+        if arg.startswith("-") and os.path.exists(arg):  # such as -1.png, as *.png may give it
             return f"for the file {arg} write ./{arg}, for a pattern ./*"
+        field = arg.partition("=")[0].lstrip("-")
+        if path is None and field.startswith("config.") and field not in MOVED:
+            return "fields need a --config, which only training and studies take"
+        table = re.match(r"config\.(train_data_\w+)(?!\.[a-zA-Z_]\w*$|\[\W\w+\W\]$)[.\[]", field)
+        if table:
+            name = re.sub(r"^[\"']|[\"']\]$", "", field[table.end() :])
+            if "." in name:
+                return f"class {name} needs a config of your own: see docs/configuration.md"
+            return (
+                f"for class {name} give the whole table: "
+                f"'--config.{table[1]}={{\"{name}\": COUNT}}'"
+            )
     return None
+
+
+def _line(error: BaseException, path: str | None) -> str:
+    """Which line of the config file raised an error, in words; "" where another file did."""
+    frames = traceback.extract_tb(error.__traceback__)
+    file = pathlib.Path((path or "").partition(":")[0])
+    is_its_own = frames and pathlib.Path(frames[-1].filename).resolve() == file.resolve()
+    return f" (line {frames[-1].lineno})" if is_its_own else ""
 
 
 def study_file() -> str:
@@ -300,4 +251,5 @@ def _raised(error: BaseException) -> BaseException:
 def _sentence(error: BaseException) -> str:
     """An error's text in one line."""
     text = error.args[0] if isinstance(error, LookupError) and error.args else error
-    return " ".join(str(text).split())
+    text = re.sub(r"\('Non-boolean argument .*\)", "must be True or False", str(text))
+    return " ".join(text.split())

@@ -180,9 +180,9 @@ def class_counts(field: str, value) -> None:
             require(is_count, f"{field}.{name}", count, allowed)
 
 
-def known(field: str, name: str, names: Iterable[str], complaint: str) -> None:
-    """Raises ConfigError, with the nearest of `names` or all of them, unless `name` is one."""
+def known(field: str, name: str, names: Iterable[str], complaint: str, remedy: str = "") -> None:
+    """Raises ConfigError unless `name` is one of `names`: with the nearest, or all and a remedy."""
     if name not in names:
         near = difflib.get_close_matches(str(name), names, n=1)
-        hint = f"did you mean {near[0]!r}?" if near else f"known are {', '.join(names)}"
+        hint = f"did you mean {near[0]!r}?" if near else f"known are {', '.join(names)}{remedy}"
         raise ConfigError(f"config.{field} {complaint}: {hint}")

@@ -12,7 +12,7 @@ from typing import Any
 
 import ml_collections
 
-from caecnn_jax import command_line, errors, legible
+from caecnn_jax import command_line, errors, exits, legible
 from caecnn_jax import part as part_lib
 from caecnn_jax.part import Part
 
@@ -126,7 +126,7 @@ def predict(
         **(chosen or {}),
     )
     print(text)
-    return command_line.SOME_SKIPPED if num_skipped else 0
+    return exits.SOME_SKIPPED if num_skipped else 0
 
 
 def export(
@@ -217,7 +217,7 @@ def study(
     print(f"\n{table}\nstudy: {page}")
     for name, reason in failed.items():
         print(f"failed: {name}: {reason}")
-    return command_line.SOME_FAILED if failed else 0
+    return exits.SOME_FAILED if failed else 0
 
 
 def _start(workdir: str):

@@ -21,7 +21,7 @@ import ml_collections
 import numpy as np
 from absl import logging
 
-from caecnn_jax import blocks, command_line, legible, logs
+from caecnn_jax import blocks, exits, legible, logs
 from caecnn_jax import config as config_lib
 from caecnn_jax.data import (
     cache,
@@ -295,5 +295,5 @@ def _advice(config: ml_collections.ConfigDict, data: Dataset) -> list[str]:
 if __name__ == "__main__":
     # Another package `configs` on the user's path must not win.
     sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[2]))
-    with command_line.known_ends():
+    with exits.known_ends():
         main()

@@ -22,9 +22,11 @@ def check(
     is needed, so that this can run before they are decoded.
     """
     for group in ("train_data_regulation", "train_data_expansion"):
+        problem = "is no class of the data"
         for name in config[group]:
             if name != "all":
-                fields.known(f"{group}.{name}", name, class_names, "is no class of the data")
+                none = f"; --config.{group}={{}} names none"
+                fields.known(f"{group}.{name}", name, class_names, problem, none)
     factor = config.imbalance.factor
     sizes = dict(
         zip(
