@@ -4,7 +4,7 @@ The random choices of a batch are drawn in `draw`, apart from applying them in `
 they depend on a key alone and not on what computes them.
 
 Pixels are read in two forms. They are gathered, one by one; but of a TPU's training step eight in
-ten cycles went to that, so that a TPU multiplies matrices instead. `products` selects either form.
+ten cycles went to that, so that a TPU multiplies matrices instead. `plain` selects either form.
 """
 
 from typing import Any, NamedTuple
@@ -113,7 +113,7 @@ def augment(
     draws: Draws,
     statistics: Statistics = CIFAR10,
     dtype=jnp.float32,
-    products: bool | None = None,
+    plain: bool | None = None,
 ) -> jax.Array:
     """Flips, shifts, rotates, scales, normalises, cuts out: uint8 [B, H, W, C] to `dtype`.
 
@@ -129,7 +129,7 @@ def augment(
     columns = columns - draws.shift[:, 1, None, None]
     columns = jnp.where(draws.flip[:, None, None], width - 1 - columns, columns)
     read = select if draws.angle is None else bilinear
-    warped = normalize(read(images, rows, columns, products), statistics, dtype)
+    warped = normalize(read(images, rows, columns, plain), statistics, dtype)
     return jnp.where(hole_mask(draws, height, width)[..., None], 0, warped)
 
 
@@ -143,7 +143,7 @@ def hole_mask(draws: Draws, height: int, width: int) -> jax.Array:
 
 
 def affine(
-    images: jax.Array, angle_degrees: jax.Array, scale: jax.Array, products: bool | None = None
+    images: jax.Array, angle_degrees: jax.Array, scale: jax.Array, plain: bool | None = None
 ) -> jax.Array:
     """Rotates each image counter-clockwise and scales it about its centre; same shape and dtype.
 
@@ -151,7 +151,7 @@ def affine(
     without repeating the edge pixel (OpenCV's REFLECT_101, SciPy's 'mirror').
     """
     rows, columns = source_coordinates(angle_degrees, scale, *images.shape[1:3])
-    return bilinear(images, rows, columns, products).astype(images.dtype)
+    return bilinear(images, rows, columns, plain).astype(images.dtype)
 
 
 def source_coordinates(
@@ -174,7 +174,7 @@ def source_coordinates(
 
 
 def select(
-    images: jax.Array, rows: jax.Array, columns: jax.Array, products: bool | None = None
+    images: jax.Array, rows: jax.Array, columns: jax.Array, plain: bool | None = None
 ) -> jax.Array:
     """The rows int [B, H', 1] and columns int [B, 1, W'] of images [B, H, W, C], mirrored outside.
 
@@ -182,7 +182,7 @@ def select(
     """
     batch, height, width, channels = images.shape
     rows, columns = _mirror(rows, height), _mirror(columns, width)
-    if not backend.is_tpu(products):
+    if not backend.is_tpu(plain):
         index = (rows * width + columns).reshape(batch, -1, 1)
         flat = images.reshape(batch, height * width, channels)
         taken = jnp.take_along_axis(flat, index, axis=1, mode="promise_in_bounds")
@@ -205,13 +205,13 @@ def select(
 
 
 def bilinear(
-    images: jax.Array, rows: jax.Array, columns: jax.Array, products: bool | None = None
+    images: jax.Array, rows: jax.Array, columns: jax.Array, plain: bool | None = None
 ) -> jax.Array:
     """Samples images [B, H, W, C] at float `rows` and `columns` [B, H', W'], mirrored outside.
 
     The result is float [B, H', W', C].
     """
-    if not backend.is_tpu(products):
+    if not backend.is_tpu(plain):
         return _gathered(images, rows, columns)
     batch, height, width, _ = images.shape
     at_once = max(MOST_MULTIPLIED // (height * width**2), 1)

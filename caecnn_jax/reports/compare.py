@@ -112,11 +112,9 @@ def on_the_same_images(mine: schema.RunResult, theirs: schema.RunResult) -> dict
 def paired_difference(values: Sequence[float], ratio: float) -> dict[str, Any]:
     """Mean of the differences, one a fold or a seed, with what two or more of them allow.
 
-    That is the t interval and p-value of `statistics.fold_interval`, corrected by `ratio`; equal
-    differences have neither.
+    That is the t interval and p-value of `statistics.estimate`, corrected by `ratio`.
     """
-    interval = statistics.fold_interval(values, ratio)._asdict()
-    return {"values": list(values), **interval, "p": statistics.fold_p_value(values, ratio)}
+    return {"values": list(values), **statistics.estimate(values, ratio)._asdict()}
 
 
 def scores(entry: entries.Entry, part: str) -> dict[str, Any]:
@@ -137,7 +135,7 @@ def scores(entry: entries.Entry, part: str) -> dict[str, Any]:
     of_seeds = [[run.results["test"]] if part == "test" else run.folds for run in entry.runs]
     each = [_flat(result) for results in of_seeds for result in results]
     intervals = {
-        key: statistics.fold_interval([values[key] for values in each], ratio)
+        key: statistics.estimate([values[key] for values in each], ratio)
         for key in each[0]
         if all(key in values for values in each)
     }

@@ -15,11 +15,20 @@ RESAMPLES = 10_000  # of the bootstrap
 
 
 class Interval(NamedTuple):
-    """A mean and the ends of its confidence interval, None where the values allow none."""
+    """A mean and the ends of its confidence interval."""
+
+    mean: float
+    low: float
+    high: float
+
+
+class Estimate(NamedTuple):
+    """A mean, its interval's ends, and the p-value of its being 0; None where not to be had."""
 
     mean: float
     low: float | None
     high: float | None
+    p: float | None
 
 
 def fold_interval(
@@ -27,7 +36,7 @@ def fold_interval(
     test_share_over_train_share: float,
     confidence: float = CONFIDENCE,
 ) -> Interval:
-    """The mean of one difference a fold, with its corrected t interval.
+    """The mean of one difference a fold, with its corrected t interval; two folds or more.
 
     The variance of the mean is s^2 (1/n + n_test/n_train), s the sample standard deviation: Nadeau
     and Bengio 2003, "Inference for the generalization error". s^2/n alone takes the
@@ -38,24 +47,34 @@ def fold_interval(
 
     `test_share_over_train_share`: validation images over training images, 1 / (k - 1) of k equal
     folds; 0 gives the plain t interval, of independent results such as test runs of several seeds.
-    One difference, or several that are equal, tell of no spread and have no interval.
+    Raises ValueError for fewer than two differences.
     """
-    mean, error = float(np.mean(differences)), _error(differences, test_share_over_train_share)
-    if error is None:
-        return Interval(mean, None, None)
-    reach = float(stats.t.ppf((1 + confidence) / 2, len(differences) - 1) * error)
-    return Interval(mean, mean - reach, mean + reach)
+    mean, error, freedom = _corrected(differences, test_share_over_train_share)
+    reach = stats.t.ppf((1 + confidence) / 2, freedom) * error
+    return Interval(mean, float(mean - reach), float(mean + reach))
 
 
-def fold_p_value(differences: Sequence[float], test_share_over_train_share: float) -> float | None:
-    """The two-sided p-value of `fold_interval`'s t test of no difference; None without interval.
+def fold_p_value(differences: Sequence[float], test_share_over_train_share: float) -> float:
+    """The two-sided p-value of `fold_interval`'s t test of no difference.
 
-    Below 1 - confidence exactly where that interval leaves out 0.
+    Below 1 - confidence exactly where that interval leaves out 0. Of equal differences 0, or 1
+    where they are 0.
     """
-    error = _error(differences, test_share_over_train_share)
-    if error is None:
-        return None
-    return float(2 * stats.t.sf(abs(np.mean(differences)) / error, len(differences) - 1))
+    mean, error, freedom = _corrected(differences, test_share_over_train_share)
+    if error == 0:
+        return float(mean == 0)
+    return float(2 * stats.t.sf(abs(mean) / error, freedom))
+
+
+def estimate(values: Sequence[float], test_share_over_train_share: float) -> Estimate:
+    """What one value or more tell, as by `fold_interval` and `fold_p_value`.
+
+    One value, or several that are equal, tell of no spread: they have neither interval nor p.
+    """
+    if np.ptp(values) <= 1e-12:  # what rounding makes of equal ones
+        return Estimate(float(np.mean(values)), None, None, None)
+    interval = fold_interval(values, test_share_over_train_share)
+    return Estimate(*interval, fold_p_value(values, test_share_over_train_share))
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
@@ -115,8 +134,11 @@ def bootstrap_interval(
     return Interval(float(counts @ distinct / total), float(low), float(high))
 
 
-def _error(differences: Sequence[float], ratio: float) -> float | None:
-    """The mean's corrected standard error; None where there is no spread to tell it from."""
-    if np.ptp(differences) <= 1e-12:  # what rounding makes of equal ones
-        return None
-    return float(np.std(differences, ddof=1) * math.sqrt(1 / len(differences) + ratio))
+def _corrected(differences: Sequence[float], ratio: float) -> tuple[float, float, int]:
+    """Mean, its corrected standard error, and the degrees of freedom."""
+    values = np.asarray(differences, np.float64)
+    number = len(values)
+    if number < 2:
+        raise ValueError(f"an interval needs two differences or more, not {number}")
+    error = np.std(values, ddof=1) * math.sqrt(1 / number + ratio)
+    return float(values.mean()), float(error), number - 1

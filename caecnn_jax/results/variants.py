@@ -149,8 +149,9 @@ def _recall(class_name: str) -> Callable:
 
 def _over(values: Values, share: float) -> dict[str, Any]:
     """The mean with its interval, which values that do not vary have not, and the values."""
+    found = statistics.estimate([*values.values()], share)
     by_name = {f"seed_{seed}/{run}": value for (seed, run), value in values.items()}
-    return statistics.fold_interval([*values.values()], share)._asdict() | {"values": by_name}
+    return {"mean": found.mean, "low": found.low, "high": found.high, "values": by_name}
 
 
 def _of_variant(variant: str, finished: Finished, parts: Sequence[str]) -> dict[str, Any]:
@@ -226,7 +227,7 @@ def _difference(variant, baseline, finished: Finished, part: str, of) -> dict[st
         return None
     pairs = dict(sorted(pairs.items()))
     share = finished[baseline, next(iter(pairs)).seed].share_held_out(part)
-    p = statistics.fold_p_value([*pairs.values()], share)
+    p = statistics.estimate([*pairs.values()], share).p
     return _over(pairs, share) | {"p": p, "p_holm": None}
 
 

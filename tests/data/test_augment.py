@@ -16,8 +16,8 @@ pytestmark = pytest.mark.usefixtures("quick_compilation")
 
 # Compiled: op by op these tests would take several times as long.
 draw = jax.jit(augment.draw, static_argnums=(1, 2, 3, 4))
-affine = jax.jit(augment.affine, static_argnames="products")
-augmented = jax.jit(augment.augment, static_argnames=("statistics", "dtype", "products"))
+affine = jax.jit(augment.affine, static_argnames="plain")
+augmented = jax.jit(augment.augment, static_argnames=("statistics", "dtype", "plain"))
 DATA = pathlib.Path(__file__).parents[1] / "golden"
 SIZE = 32
 
@@ -38,15 +38,15 @@ def golden():
         return dict(arrays)
 
 
-@pytest.mark.parametrize("products", [False, True])
-def test_the_affine_matches_the_reference_as_closely_as_opencv_interpolates(golden, products):
+@pytest.mark.parametrize("plain", [False, True])
+def test_the_affine_matches_the_reference_as_closely_as_opencv_interpolates(golden, plain):
     angle, scale = (golden[name].astype(np.float32) for name in ("angle_degrees", "scale"))
-    ours = np.asarray(affine(golden["normalized"], angle, scale, products=products))
+    ours = np.asarray(affine(golden["normalized"], angle, scale, plain=plain))
     error = np.abs(ours - golden["rotated_scaled"])
     assert error.max() < 0.05
     assert error.mean() < 0.01
     # The counter-check: the other sense of rotation is far off.
-    turned = np.asarray(affine(golden["normalized"], -angle, scale, products=products))
+    turned = np.asarray(affine(golden["normalized"], -angle, scale, plain=plain))
     assert np.abs(turned - golden["rotated_scaled"]).mean() > 0.1
 
 
@@ -55,11 +55,11 @@ def test_normalize_matches_the_reference(golden):
     np.testing.assert_allclose(ours, golden["normalized"], atol=2e-6)
 
 
-@pytest.mark.parametrize("products", [False, True])
-def test_the_affine_mirrors_the_border_as_scipy_does(products):
+@pytest.mark.parametrize("plain", [False, True])
+def test_the_affine_mirrors_the_border_as_scipy_does(plain):
     image = np.random.default_rng(0).normal(size=(9, 9)).astype(np.float32)
     angle, scale = np.float32([25.0]), np.float32([0.6])  # reads far outside the image
-    ours = affine(image[None, :, :, None], angle, scale, products=products)[0, :, :, 0]
+    ours = affine(image[None, :, :, None], angle, scale, plain=plain)[0, :, :, 0]
     rows, columns = augment.source_coordinates(angle, scale, 9, 9)
     assert rows.min() < -1 and columns.max() > 9
     wanted = scipy.ndimage.map_coordinates(image, [rows[0], columns[0]], order=1, mode="mirror")
@@ -127,18 +127,18 @@ def test_draws_keep_to_the_settings():
 STILL = augment.Settings(max_angle=0.0, scale_range=(1.0, 1.0), hole_probability=0.0)
 
 
-@pytest.mark.parametrize("products", [False, True])
-def test_a_shift_moves_whole_pixels_down_and_right(images, products):
+@pytest.mark.parametrize("plain", [False, True])
+def test_a_shift_moves_whole_pixels_down_and_right(images, plain):
     drawn = draw(jax.random.key(0), 8, SIZE, SIZE, STILL)._replace(flip=jnp.zeros(8, bool))
     by = jnp.full((8, 2), jnp.array([[2, -3]]))
-    moved = augmented(images, drawn._replace(shift=by), products=products)
+    moved = augmented(images, drawn._replace(shift=by), plain=plain)
     whole = augment.normalize(images)
     np.testing.assert_allclose(moved[:, 2:, :-3], whole[:, :-2, 3:], atol=1e-5)
     np.testing.assert_allclose(moved[:, :2, :-3], whole[:, 2:0:-1, 3:], atol=1e-5)  # mirrored
     # Turned by 90 degrees and then enlarged to twice its size, 2 down has become 4 right.
     turned = drawn._replace(angle=jnp.full(8, 90.0), scale=jnp.full(8, 2.0))
     down = turned._replace(shift=jnp.full((8, 2), jnp.array([[2, 0]])))
-    before, after = (augmented(images, one, products=products) for one in (turned, down))
+    before, after = (augmented(images, one, plain=plain) for one in (turned, down))
     np.testing.assert_allclose(after[:, :, 4:], before[:, :, :-4], atol=1e-4)
 
 
@@ -147,8 +147,8 @@ def test_selecting_pixels_is_sampling_at_whole_places(images):
     assert drawn.flip.any() and not drawn.flip.all()
     unturned = drawn._replace(angle=jnp.zeros(8), scale=jnp.ones(8))
     sampled = augmented(images, unturned)
-    for products in (False, True):
-        assert np.array_equal(augmented(images, drawn, products=products), sampled)
+    for plain in (False, True):
+        assert np.array_equal(augmented(images, drawn, plain=plain), sampled)
 
 
 @pytest.mark.parametrize("shape", [(9, 14, 1), (1, 5, 4), (6, 1, 3)])
@@ -157,7 +157,7 @@ def test_products_sample_what_gathers_do_whatever_the_shape(shape):
     drawn = draws(2)._replace(shift=jnp.array([[3, -20], [0, 1]]))
     numbers = augment.Statistics((0.5,) * shape[-1], (0.25,) * shape[-1])
     by_gathers, by_products = (
-        augment.augment(images, drawn, numbers, products=products) for products in (False, True)
+        augment.augment(images, drawn, numbers, plain=plain) for plain in (False, True)
     )
     np.testing.assert_allclose(by_products, by_gathers, atol=2e-5)
 
@@ -174,10 +174,10 @@ def test_a_byte_and_sixteen_bits_of_each_weight_are_enough(images):
         return sum(np.einsum(equation, x, y) for x, y in ((a, b), (a, b_low), (a_low, b)))
 
     drawn = draws(8)
-    wanted = augmented(images, drawn, products=False)
+    wanted = augmented(images, drawn, plain=False)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(jnp, "einsum", high)
-        ours = augment.augment(images, drawn, products=True)
+        ours = augment.augment(images, drawn, plain=True)
     assert 1e-7 < np.abs(ours - wanted).max() < 2e-4
 
 
@@ -186,7 +186,7 @@ def test_large_images_are_turned_a_few_at_a_time(images, monkeypatch, at_once):
     drawn = draws(8)
 
     def turned():
-        program = jax.jit(lambda images: augment.augment(images, drawn, products=True))
+        program = jax.jit(lambda images: augment.augment(images, drawn, plain=True))
         compiled = program.lower(images).compile()
         return compiled(images), compiled.memory_analysis().temp_size_in_bytes
 

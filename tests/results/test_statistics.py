@@ -47,16 +47,32 @@ def test_the_corrected_interval_is_the_one_reckoned_by_hand():
 def test_the_p_value_is_small_exactly_where_the_interval_leaves_out_zero(numbers, ratio):
     _, low, high = statistics.fold_interval(numbers, ratio)
     p_value = statistics.fold_p_value(numbers, ratio)
-    hypothesis.assume(p_value is not None)
     hypothesis.assume(abs(p_value - 0.05) > 1e-9)
     assert (p_value < 0.05) == (low > 0 or high < 0)
 
 
+def test_equal_differences_leave_nothing_to_chance():
+    assert statistics.fold_p_value([0.5, 0.5], 0.25) == 0.0
+    assert statistics.fold_p_value([0.0, 0.0], 0.25) == 1.0
+    assert statistics.fold_interval([0.5, 0.5], 0.25) == (0.5, 0.5, 0.5)
+
+
 @pytest.mark.parametrize("values", [[0.1, 0.1], [0.1 + 0.2, 0.3], [0.0, 0.0, 0.0], [0.1]])
-def test_one_difference_or_equal_ones_tell_of_no_spread(values):
-    mean, low, high = statistics.fold_interval(values, 1.0)
-    assert mean == pytest.approx(np.mean(values))
-    assert (low, high, statistics.fold_p_value(values, 1.0)) == (None, None, None)
+def test_one_value_or_equal_ones_tell_of_no_spread(values):
+    mean, *rest = statistics.estimate(values, 1.0)
+    assert mean == pytest.approx(np.mean(values)) and rest == [None, None, None]
+
+
+def test_values_that_vary_have_interval_and_p_value():
+    expected = statistics.fold_interval(DIFFERENCES, 0.25)
+    p_value = statistics.fold_p_value(DIFFERENCES, 0.25)
+    assert statistics.estimate(DIFFERENCES, 0.25) == (*expected, p_value)
+
+
+@pytest.mark.parametrize("few", [[], [0.1]])
+def test_one_difference_has_no_interval(few):
+    with pytest.raises(ValueError, match="two differences or more"):
+        statistics.fold_interval(few, 0.25)
 
 
 def nearest_mean(images, labels, test_images):
@@ -88,7 +104,7 @@ def fold_differences(rng, repeats=1):
 
 def share_that_misses_zero(samples, ratio):
     intervals = [statistics.fold_interval(sample, ratio) for sample in samples]
-    return np.mean([low is not None and (low > 0 or high < 0) for _, low, high in intervals])
+    return np.mean([low > 0 or high < 0 for _, low, high in intervals])
 
 
 def test_under_no_difference_the_corrected_interval_misses_zero_in_a_twentieth():
