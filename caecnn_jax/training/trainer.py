@@ -3,6 +3,7 @@
 What is compiled is in `epochs`, what the run leaves in `records.journal`.
 """
 
+import concurrent.futures
 import math
 import time
 from typing import Any, NamedTuple
@@ -31,6 +32,8 @@ class Dispatched(NamedTuple):
     valid: list[steps.Metrics]
     state: steps.TrainState  # after the epoch
     began: float
+    trained: concurrent.futures.Future[float]  # when the devices are done with the training
+    ended: concurrent.futures.Future[float]  # ... and with the evaluation
 
 
 @jax.jit
@@ -63,6 +66,8 @@ class Trainer:
         self._train_order = place.order(split.expanded, config.batch_size, per_call)
         self._valid_order = place.order(split.valid, epochs.EVAL_BATCH_SIZE, per_call)
         self._ready = time.monotonic()  # when the devices were last known to be done with an epoch
+        # Notes when they are done, whatever this thread dispatches, saves or draws meanwhile.
+        self._clock = concurrent.futures.ThreadPoolExecutor(1)
 
     def train(self) -> list[schema.Record]:
         """Trains epoch by epoch, from where the run was left; returns all its records.
@@ -155,6 +160,7 @@ class Trainer:
                 bar.update(done - bar.n)
                 if self._request.is_made():
                     self._interrupt(done, train, state, ahead, began)
+        trained = self._clock.submit(_time_of, train)
         for chunk in epochs.evaluate(
             self._model,
             steps.evaluated(state.arrays),
@@ -167,8 +173,9 @@ class Trainer:
             valid.append(chunk)
             if self._request.is_made():
                 self._interrupt(done, train, state, ahead, began)
+        ended = self._clock.submit(_time_of, valid)
         # A copy outlives the next training step, to which the state itself is donated.
-        return Dispatched(epoch, joint, train, valid, _copy(state), began), state
+        return Dispatched(epoch, joint, train, valid, _copy(state), began, trained, ended), state
 
     def _interrupt(self, step: int, train, state: steps.TrainState, ahead, began: float) -> None:
         """Saves the half-done epoch and raises Interrupted."""
@@ -193,10 +200,8 @@ class Trainer:
         """Waits for an epoch; checks, saves, shows and logs it."""
         # An epoch goes on from what it took before a stop.
         began = max(dispatched.began, self._ready) - self._journal.seconds
-        train = self._losses(dispatched.train)
-        trained = time.monotonic()
-        valid = by_step(dispatched.valid)
-        self._ready = time.monotonic()
+        train, valid = self._losses(dispatched.train), by_step(dispatched.valid)
+        self._ready = dispatched.ended.result()
         name, counts = self._journal.split.name, self._journal.train_counts
         check_finite(name, dispatched.epoch, train, valid)
         record: schema.Record = {
@@ -206,7 +211,8 @@ class Trainer:
             "train": metrics.mean_losses(train),
             **metrics.evaluation(valid, len(counts), counts),
             "seconds": self._ready - began,
-            "images_per_second": sum(train["images"]) / max(trained - began, 1e-9),
+            "images_per_second": sum(train["images"])
+            / max(dispatched.trained.result() - began, 1e-9),
         }
         arrays = devices.get(dispatched.state.arrays)
         self._journal.save(record, arrays, self._config.keep_checkpoints)
@@ -234,6 +240,12 @@ class Trainer:
                 journal.show_settings(config_lib.flatten(config.to_dict()))
             if ended and config.use_cae:
                 journal.show_codes(autoencode)
+
+
+def _time_of(calls: list[steps.Metrics]) -> float:
+    """When the devices are done with these calls, which it waits for."""
+    jax.block_until_ready(calls)
+    return time.monotonic()
 
 
 def by_step(calls: list[steps.Metrics]) -> dict[str, np.ndarray]:

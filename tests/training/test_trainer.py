@@ -1,11 +1,13 @@
 """Tests of caecnn_jax.training.trainer: what an epoch is given, how it ends and what it shows."""
 
+import concurrent.futures
 import itertools
 import json
 import signal
 import time
 import types
 
+import jax
 import numpy as np
 import pytest
 from builders import tiny_config
@@ -185,6 +187,66 @@ def test_the_last_epochs_train_on_images_that_are_flipped_alone(tiny_data, tmp_p
     assert shifts == [4, 0, 0]
 
 
+class AtOnce:
+    """An executor that calls a function in the thread that submits it."""
+
+    def submit(self, function, *args):
+        done = concurrent.futures.Future()
+        done.set_result(function(*args))
+        return done
+
+
+@pytest.fixture
+def ahead(monkeypatch):
+    """Epochs are dispatched before the last one is saved, as on an accelerator."""
+    as_on_one = {**vars(jax), "default_backend": lambda: "gpu"}
+    monkeypatch.setattr(trainer, "jax", types.SimpleNamespace(**as_on_one))
+
+
+@pytest.mark.usefixtures("ahead")
+def test_a_run_whose_epochs_are_dispatched_ahead_ends_as_any_other(straight, tiny_data, tmp_path):
+    train.train_and_evaluate(tiny_config("cae", save_img_per_epoch=2), tmp_path / "run", tiny_data)
+    assert contents(tmp_path / "run") == contents(straight("cae"))
+
+
+@pytest.mark.usefixtures("ahead")
+@pytest.mark.parametrize("stop_at", [3, 7, 11])
+def test_one_that_is_stopped_so_goes_on_as_any_other(
+    stop_at, straight, tiny_data, tmp_path, monkeypatch
+):
+    asked = itertools.count(1)
+
+    def is_made(request) -> bool:
+        request.signum = signal.SIGTERM if next(asked) == stop_at else None
+        return request.signum is not None
+
+    monkeypatch.setattr(signals.StopRequest, "is_made", is_made)
+    config = tiny_config("cae", save_img_per_epoch=2)
+    with pytest.raises(errors.Interrupted):
+        train.train_and_evaluate(config, tmp_path / "run", tiny_data)
+    train.train_and_evaluate(config, tmp_path / "run", tiny_data)
+    assert contents(tmp_path / "run") == contents(straight("cae"))
+
+
+@pytest.mark.usefixtures("ahead")
+def test_an_epochs_seconds_are_its_own_where_the_next_is_dispatched_ahead(
+    tiny_data, tmp_path, monkeypatch
+):
+    asked = []
+
+    def is_made(request) -> bool:  # asked after each call, which so takes a twentieth of a second
+        asked.append(0)
+        time.sleep(0.05)
+        return False
+
+    monkeypatch.setattr(signals.StopRequest, "is_made", is_made)
+    config = config_of("cae", do_cv=False, num_epoch=3, batch_size=16, steps_per_call=1)
+    train.train_and_evaluate(config, tmp_path, tiny_data)
+    lines = (tmp_path / "history.jsonl").read_text().splitlines()
+    seconds = [json.loads(line)["seconds"] for line in lines]
+    assert min(seconds) > 0.05 * (len(asked) / 3 - 2)
+
+
 def test_an_epoch_cut_short_counts_all_its_seconds(tiny_data, tmp_path, monkeypatch):
     config = config_of("cae", do_cv=False, num_epoch=1, batch_size=16, steps_per_call=1)
     clock, stop_at = [0.0], [0.0]
@@ -196,6 +258,8 @@ def test_an_epoch_cut_short_counts_all_its_seconds(tiny_data, tmp_path, monkeypa
 
     monkeypatch.setattr(signals.StopRequest, "is_made", is_made)
     monkeypatch.setattr(trainer, "time", types.SimpleNamespace(monotonic=lambda: clock[0]))
+    at_once = types.SimpleNamespace(ThreadPoolExecutor=lambda _: AtOnce())
+    monkeypatch.setattr(trainer, "concurrent", types.SimpleNamespace(futures=at_once))
     figures = []
     for folder, stops in (("straight", ()), ("stopped", (5, 8))):
         for stop in stops:
