@@ -135,6 +135,10 @@ class Source:
             notes += (f"passed over: {image_search.in_words(found.passed_over)}",)
         if self._order is not None:
             notes += ("no test part: a share of each class is held out (config.test_share)",)
+        test_labels = labels[num_train:]
+        if len(test_labels) and (untested := {*range(len(self.class_names))} - {*test_labels}):
+            names = [self.class_names[label] for label in sorted(untested)]
+            notes += (f"no test image of {pixels.first(names)}",)
         data = Dataset(
             read.images,
             labels,

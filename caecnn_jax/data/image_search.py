@@ -17,6 +17,7 @@ SUFFIXES = (
 # What operating systems and storage servers leave in folders, in lower case.
 SYSTEM_NAMES = ("thumbs.db", "desktop.ini", "__macosx", "@eadir", "$recycle.bin")
 RUN_FILES = ("config.json", "history.jsonl")  # what a folder that was trained in has
+PREDICTIONS = ("predictions.json", "reconstructions")  # what predict writes side by side
 
 HIDDEN = "hidden (the name begins with a dot)"
 SYSTEM = "left by a system (Thumbs.db and the like)"
@@ -24,6 +25,7 @@ NO_IMAGE = "no image by name"
 NOWHERE = "links to nowhere"
 LOOP = "links back to a folder already read"
 RUN = "folders of runs, whose pictures are no data"
+PREDICTED = "folders of reconstructions that predict wrote"
 CLOSED = "folders that may not be opened"
 
 
@@ -92,6 +94,8 @@ def entries(folder: pathlib.Path, passed_over: collections.Counter[str]) -> list
             passed_over[NOWHERE] += 1
         elif all(os.path.isfile(folder / name / file) for file in RUN_FILES):
             passed_over[RUN] += 1
+        elif name == PREDICTIONS[1] and PREDICTIONS[0] in names:
+            passed_over[PREDICTED] += 1
         else:
             kept.append(folder / name)
     return kept
@@ -112,7 +116,8 @@ def find(names: Sequence[str]) -> Found:
     passed_over: collections.Counter[str] = collections.Counter()
     for name in names:
         given = pathlib.Path(os.path.expanduser(name))  # which leaves ~$cat.jpg, a name, as it is
-        matches: list[Any] = [] if given.exists() else sorted(glob.glob(str(given), recursive=True))
+        matches: list[Any] = [] if given.exists() else glob.glob(str(given), recursive=True)
+        matches.sort(key=natural_key)
         for path in map(pathlib.Path, matches or [given]):
             if path.is_dir():
                 below = walk(path)

@@ -85,7 +85,7 @@ def collect(
     kept = np.flatnonzero(readable)
     notes: tuple[str, ...] = (_sizes_in_words(sizes),)
     if unreadable:
-        notes += (f"{len(unreadable)} cannot be read and are left out: {_first(unreadable)}",)
+        notes += (f"{len(unreadable)} cannot be read and are left out: {first(unreadable)}",)
     return Pixels(images if len(kept) == count else images[kept], kept, notes, is_lasting)
 
 
@@ -146,11 +146,12 @@ def _check_unreadable(unreadable: list[str], count: int, what: str) -> None:
     if len(unreadable) > max(1, count / 100):
         raise DataError(
             f"{what}: more than one in a hundred of its {count:,} images cannot be read: "
-            f"{_first(unreadable)}; mend or remove them"
+            f"{first(unreadable)}; mend or remove them"
         )
 
 
-def _first(reasons: list[str]) -> str:
+def first(reasons: list[str]) -> str:
+    """The first of them in words, and how many more there are."""
     more = f"; and {len(reasons) - NAMED} more" if len(reasons) > NAMED else ""
     return "; ".join(reasons[:NAMED]) + more
 

@@ -9,6 +9,7 @@ from typing import TypedDict
 import numpy as np
 
 NUM_BINS = 15  # as long-tailed learning's papers have it
+LEAST, MOST = 0.01, 100.0  # of a temperature
 
 
 class Reliability(TypedDict):
@@ -66,7 +67,7 @@ def pooled(diagrams: Sequence[Reliability]) -> Reliability:
 
 
 def fit_temperature(logits: np.ndarray, labels: np.ndarray) -> float:
-    """The temperature from 0.01 to 100 by which logits [N, K] have the least mean NLL, in float64.
+    """The temperature, LEAST to MOST, by which logits [N, K] have the least mean NLL, in float64.
 
     Guo et al. 2017, section 4.2. Labels int [N]. The NLL is unimodal in the temperature's logarithm
     (it is convex in its inverse), so that a bounded scalar search finds the least.
@@ -80,6 +81,6 @@ def fit_temperature(logits: np.ndarray, labels: np.ndarray) -> float:
         true = np.take_along_axis(scaled, labels[:, None], axis=1)[:, 0]
         return float(np.mean(special.logsumexp(scaled, axis=1) - true))
 
-    bounds = (np.log(0.01), np.log(100.0))
+    bounds = (np.log(LEAST), np.log(MOST))
     found = optimize.minimize_scalar(nll, bounds=bounds, method="bounded", options={"xatol": 1e-6})
     return float(np.exp(found.x))

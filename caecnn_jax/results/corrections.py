@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from caecnn_jax import errors
+from caecnn_jax.results import calibration
 
 
 class CorrectionError(errors.UserError):
@@ -33,8 +34,9 @@ class Correction(NamedTuple):
             return
         if not abs(self.tau) <= 100:
             raise CorrectionError(f"--tau={self.tau}: must be from -100 to 100, often 1")
-        if not 0.01 <= self.temperature <= 100:
-            raise CorrectionError(f"--temperature={self.temperature}: must be from 0.01 to 100")
+        if not calibration.LEAST <= self.temperature <= calibration.MOST:
+            bounds = f"from {calibration.LEAST} to {calibration.MOST:g}"
+            raise CorrectionError(f"--temperature={self.temperature}: must be {bounds}")
         if not has_cnn:
             raise CorrectionError(
                 "--tau, --temperature and --calibrate: this run trained no CNN, so no logits"

@@ -262,6 +262,12 @@ class Trained:
                 logits = self._logits(variables, data.images, indices)
             temperature = calibration.fit_temperature(logits, data.labels[indices])
             logging.info("temperature %.4f, fitted on %s's validation part", temperature, run)
+            if not 1.001 * calibration.LEAST < temperature < 0.999 * calibration.MOST:
+                logging.warning(
+                    "--calibrate: the best temperature is out of bounds: of the images that it is "
+                    "fitted on the logits tell %s",
+                    "all" if temperature < 1 else "nothing",
+                )
         return losses.PostHoc(tuple(counts), correction.tau, temperature)
 
     def _logits(self, variables, images: np.ndarray, indices: np.ndarray) -> np.ndarray:

@@ -41,6 +41,16 @@ def test_an_odd_folder_becomes_a_data_set(tmp_path):
     assert "3 hidden" in notes and "test_share" in notes
 
 
+def test_classes_without_a_test_image_are_noted(tmp_path):
+    classes = ("ant", "bee", "cat", "dog", "emu", "fox")
+    image_folders.plain(tmp_path / "train", classes=classes)
+    image_folders.plain(tmp_path / "test", classes=classes[:2])
+    data = dataset.load(config_of(tmp_path))
+    assert "no test image of cat; dog; emu; and 1 more" in data.notes
+    shutil.rmtree(tmp_path / "test")  # a share of each is held out
+    assert "no test image" not in "".join(dataset.load(config_of(tmp_path)).notes)
+
+
 def test_images_are_those_that_predict_reads(tmp_path):
     image_folders.plain(tmp_path / "data" / "train")
     image_folders.plain(tmp_path / "data" / "test")

@@ -94,3 +94,23 @@ def test_the_pictures_of_a_run_in_the_data_are_no_data(tmp_path):
     found = image_search.walk(tmp_path)
     assert [path.name for path in found.paths] == ["cat.png"]
     assert found.passed_over == {image_search.RUN: 1}
+
+
+def test_what_predict_wrote_among_images_is_no_image(tmp_path):
+    """`--images photos --output photos` again: its reconstructions are not predicted in turn."""
+    for name in ("cat.png", "reconstructions/0001-cat.png"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    names = [path.name for path in image_search.walk(tmp_path).paths]
+    assert names == ["cat.png", "0001-cat.png"]  # a folder of that name may be anything
+    (tmp_path / "predictions.json").touch()
+    found = image_search.walk(tmp_path)
+    assert [path.name for path in found.paths] == ["cat.png"]
+    assert found.passed_over[image_search.PREDICTED] == 1
+
+
+def test_globs_name_files_in_natural_order(tmp_path):
+    for name in ("10.png", "1.png", "2.png"):
+        (tmp_path / name).touch()
+    found = image_search.find([f"{tmp_path}/*.png"]).paths
+    assert [path.name for path in found] == ["1.png", "2.png", "10.png"]

@@ -9,7 +9,7 @@ from etils import epath
 from jax import export as jax_export
 
 from caecnn_jax.records import about
-from caecnn_jax.results import corrections, evaluate, export, predict, trained
+from caecnn_jax.results import calibration, corrections, evaluate, export, predict, trained
 from caecnn_jax.results.corrections import Correction
 
 
@@ -57,6 +57,15 @@ def test_a_calibrated_fold_has_the_least_nll_on_its_validation_part(trained_run,
     found = result["post_hoc"]["temperature"]
     assert nll(found) < min(nll(0.8 * found), nll(1.25 * found))
     assert result["accuracy"] == evaluate.evaluate(folder, fold="1", split="test")[1]["accuracy"]
+
+
+@pytest.mark.parametrize(("best", "tell"), [(0.01, "tell all"), (100.0, "tell nothing")])
+def test_a_temperature_out_of_bounds_is_said(
+    trained_run, same_data, monkeypatch, caplog, best, tell
+):
+    monkeypatch.setattr(calibration, "fit_temperature", lambda logits, labels: best)
+    predict.load(trained_run, fold=1, correction=Correction(calibrate=True))
+    assert tell in caplog.text
 
 
 def test_each_folds_model_is_calibrated_on_its_own_part(trained_run, same_data):
