@@ -204,7 +204,8 @@ def _with_own_config(argv: list[str]) -> list[str]:
     So `configs/mixed.py` is found from any folder, unless there is a file of that name.
     """
     path = _value_of(argv, "config") or ""
-    whole = {path: own_file(path), f"--config={path}": f"--config={own_file(path)}"}
+    flags_of = ("", "-config=", "--config=")
+    whole = {f"{flag}{path}": f"{flag}{own_file(path)}" for flag in flags_of}
     return [whole.get(arg, arg) for arg in argv]
 
 

@@ -5,6 +5,7 @@ import contextvars
 import logging as std_logging
 import os
 import pathlib
+import sys
 from collections.abc import Iterator
 
 from absl import flags, logging
@@ -33,6 +34,11 @@ def is_shown(record: std_logging.LogRecord) -> bool:
         return True
     is_jax = record.name.partition(".")[0] == "jax"
     return is_jax and record.levelno >= std_logging.WARNING and not record.exc_info
+
+
+def on_terminal() -> bool:
+    """Whether somebody watches what is written to stderr, which a daemon may not have at all."""
+    return sys.stderr is not None and sys.stderr.isatty()
 
 
 def to_console(level: str) -> None:

@@ -99,6 +99,14 @@ def test_what_is_wrong_with_the_flags_is_one_sentence(args, sentence, tmp_path):
     assert sentence in done.stderr and len(done.stderr.splitlines()) == 1
 
 
+@pytest.mark.parametrize("flag", ["--config", "-config", "-config=", "--config="])
+def test_a_config_of_the_programs_own_is_found_from_anywhere(flag, tmp_path):
+    path = "configs/mixed.py"
+    given = [f"{flag}{path}"] if flag.endswith("=") else [flag, path]
+    done = main_py(*given, "--config.num_epoch=0", f"--workdir={tmp_path}/run", cwd=tmp_path)
+    assert done.returncode == 2 and "config.num_epoch=0: must be" in done.stderr
+
+
 def test_help_that_nobody_reads_ends_as_others_do():
     command = f"{sys.executable} main.py --help | true; exit ${{PIPESTATUS[0]}}"
     done = subprocess.run(["bash", "-c", command], cwd=PROJECT, capture_output=True, check=False)

@@ -10,6 +10,7 @@ from absl import logging
 from builders import PROJECT
 
 from caecnn_jax import logs
+from caecnn_jax.data import progress as data_progress
 
 
 @pytest.fixture
@@ -33,6 +34,13 @@ def record(path, level=std_logging.INFO, name="absl", error=None):
 def test_what_is_ours_is_shown(at_info, place):
     """In a checkout and in an installed wheel alike, all of it lies beside the package."""
     assert logs.is_shown(record(pathlib.Path(logs.__file__).parents[1] / place))
+
+
+def test_without_a_stream_for_errors_nobody_watches(monkeypatch):
+    monkeypatch.setattr(sys, "stderr", None)
+    assert not logs.on_terminal()
+    with data_progress.shown("Reading", 2, "images") as update:
+        update(1)
 
 
 def test_a_name_in_a_line_does_not_steer_a_terminal(at_info, monkeypatch, tmp_path):

@@ -33,7 +33,7 @@ def no_data(monkeypatch):
     def refuse(*args, **kwargs):
         raise AssertionError("the training data are not needed")
 
-    monkeypatch.setattr(dataset, "load", refuse)
+    monkeypatch.setattr(dataset, "open_source", refuse)  # by which all data are read
 
 
 def test_its_config_reads_as_what_it_meant_then():

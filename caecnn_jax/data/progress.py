@@ -1,17 +1,18 @@
 """How far a long reading has come: a bar on a terminal, else a line now and then."""
 
 import contextlib
-import sys
 import time
 from collections.abc import Callable, Iterator
 
 from absl import logging
 
+from caecnn_jax import logs
+
 
 @contextlib.contextmanager
 def shown(what: str, total: int, unit: str) -> Iterator[Callable[[int], None]]:
     """Yields `update(n)`; shows a bar on a terminal, otherwise a log line every five seconds."""
-    if sys.stderr.isatty():
+    if logs.on_terminal():
         import tqdm
 
         with tqdm.tqdm(desc=what, total=total, unit=f" {unit}", unit_scale=True) as bar:

@@ -164,10 +164,10 @@ class Journal:
         Every checkpoint holds the records of all epochs; F1 by class is what is drawn of them.
         """
         kept = self.records[-1], self._best_record()
-        for record in self.records:
-            if not any(record is one for one in kept):
-                record["f1"] = metrics.f1_of(record)
-                record["confusion_matrix"] = record["reliability"] = record["correct"] = None
+        self.records = [
+            record if any(record is one for one in kept) else _without_details(record)
+            for record in self.records
+        ]
 
     def save_partial(
         self, step: int, losses: dict[str, list], seconds: float, arrays: Mapping[str, Any]
@@ -291,6 +291,12 @@ class Journal:
         """Closes the event file."""
         if self._board is not None:
             self._board.close()
+
+
+def _without_details(record: schema.Record) -> schema.Record:
+    """A new one, since other threads may be writing the old one to history.jsonl."""
+    f1 = metrics.f1_of(record)
+    return {**record, "f1": f1, "confusion_matrix": None, "reliability": None, "correct": None}
 
 
 def _spread(items: np.ndarray, most: int) -> np.ndarray:

@@ -62,7 +62,7 @@ def predict_files(
     trained = trained_lib.open_folder(workdir)
     content = {
         "workdir": str(workdir),
-        "fold": fold or trained.run_name(None),
+        "fold": fold if fold == "all" else trained.run_name(fold),
         "checkpoint": checkpoint,
         "weights": trained.weights_of(weights),
         "post_hoc": [trained_lib.as_json(made) for made in predictor.recipe.corrections],

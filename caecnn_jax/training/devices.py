@@ -6,7 +6,6 @@ A run trains on a mesh with one axis, `data`, along which a batch's images are s
 import contextlib
 import errno
 import os
-import pathlib
 import re
 import threading
 from typing import NamedTuple
@@ -17,6 +16,7 @@ from absl import logging
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from caecnn_jax import errors
+from caecnn_jax.data import cache
 from caecnn_jax.part import WHOLE, Part
 
 HEARTBEAT_SECONDS = 60  # a process not heard of for so long is lost
@@ -86,13 +86,14 @@ def precision(matmul_precision: str) -> contextlib.AbstractContextManager:
 
 def _cache() -> str | None:
     """The folder of compiled programs; None, with a warning, where there can be none."""
+    folder = cache.user_folder()
     try:
-        cache = pathlib.Path(os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache")
-        folder = cache / "caecnn_jax"
+        if folder is None:
+            raise FileNotFoundError(errno.ENOENT, "no home directory")
         folder.mkdir(parents=True, exist_ok=True)
         if not os.access(folder, os.W_OK):
             raise PermissionError(errno.EACCES, "no right to write", str(folder))
-    except (OSError, RuntimeError) as error:  # a RuntimeError where a user has no home
+    except OSError as error:
         logging.warning(
             "Nothing compiled is kept for the next start (%s); XDG_CACHE_HOME names a folder", error
         )

@@ -97,17 +97,19 @@ class Place(NamedTuple):
 
         `steps_per_call` 0 takes what suits the devices. B is padded to what they split evenly.
         """
-        limit = steps_per_call or STEPS_PER_CALL.get(
-            jax.default_backend(), STEPS_PER_CALL_ELSEWHERE
-        )
         num_steps = math.ceil(len(indices) / batch_size)
-        num_calls = math.ceil(num_steps / limit)
+        num_calls = math.ceil(num_steps / most_per_call(steps_per_call))
         per_call = math.ceil(num_steps / num_calls)
         width = math.ceil(batch_size / self.mesh.size) * self.mesh.size
         num_steps = per_call * num_calls
         batches = sampling.in_batches(indices, batch_size, num_steps, width)
         order, mask = devices.put(self.mesh, batches, None, "data")
         return orders.Order(order, mask, per_call)
+
+
+def most_per_call(asked: int) -> int:
+    """The steps of a call at most, by config.steps_per_call."""
+    return asked or STEPS_PER_CALL.get(jax.default_backend(), STEPS_PER_CALL_ELSEWHERE)
 
 
 def place(data: dataset.Dataset, pipeline: Pipeline, mesh: Mesh) -> Place:

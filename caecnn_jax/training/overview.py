@@ -1,7 +1,6 @@
 """How far a study is, as a line: runs done, running, failed and to come, and the time left."""
 
 import contextlib
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -10,7 +9,7 @@ from typing import Any
 import tqdm
 from absl import logging
 
-from caecnn_jax import errors
+from caecnn_jax import errors, logs
 from caecnn_jax.durations import as_time
 from caecnn_jax.training import workload
 
@@ -31,7 +30,7 @@ class Overview:
         self._began = time.monotonic()
         self._lock = threading.Lock()
         self._bar = tqdm.tqdm(
-            bar_format="{desc}", leave=False, disable=not sys.stderr.isatty(), position=0
+            bar_format="{desc}", leave=False, disable=not logs.on_terminal(), position=0
         )
 
     @contextlib.contextmanager

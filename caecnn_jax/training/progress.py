@@ -2,7 +2,6 @@
 
 import contextlib
 import math
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -124,7 +123,7 @@ class Progress:
         """Whether a terminal shows the epoch: one that keeps no lines shows few of a run."""
         every, now = math.ceil(self._config.num_epoch / LINES_OF_A_RUN), time.monotonic()
         due = (
-            (sys.stderr is not None and sys.stderr.isatty())
+            logs.on_terminal()
             or record["epoch"] == 1
             or record["epoch"] % every == 0
             or now - self._shown > SECONDS_BETWEEN_LINES
@@ -144,7 +143,7 @@ class Progress:
             unit="step",
             leave=False,
             postfix=self._last_figures(journal),
-            disable=not sys.stderr.isatty(),
+            disable=not logs.on_terminal(),
         )
 
     def _last_figures(self, journal: Journal) -> dict[str, str]:

@@ -100,7 +100,7 @@ def measure(config: ml_collections.ConfigDict, work: Work, *, classes: int) -> S
 def _training_speed(config, model: models.Classifier, place: epochs.Place, *, joint: bool) -> float:
     """Images per second of two calls of training steps, the first call left out."""
     calls, size = 3, config.batch_size
-    per_call = place.order(np.zeros(10_000 * size, int), size, config.steps_per_call).per_call
+    per_call = min(epochs.most_per_call(config.steps_per_call), 10_000)
     indices = np.tile(np.arange(size), calls * per_call)
     order = place.order(indices, size, per_call)
     counts = np.full(model.cnn.num_classes if model.cnn else 1, per_call, np.int32)
@@ -156,7 +156,10 @@ def table(rows: Sequence[Row], at_once: int) -> str:
     left = sum(row.left for row in rows)
     together = sum(row.seconds_left for row in rows) / at_once
     # No run is shared, so that devices may have nothing to do while the longest one trains.
-    longest = max((row.seconds * row.work.largest_share for row in rows if row.left), default=0.0)
+    longest = max(
+        (min(row.seconds * row.work.largest_share, row.seconds_left) for row in rows if row.left),
+        default=0.0,
+    )
     seconds = max(together, longest)
     done = sum(row.done for row in rows)
     lines += [

@@ -137,6 +137,15 @@ def test_the_best_is_kept_after_falling_back(open_journal, tmp_path):
     assert steps_of(tmp_path / "fold_1") == [2, 4, 5]
 
 
+def test_a_record_that_another_thread_may_be_writing_does_not_change(open_journal):
+    run = open_journal()
+    train(run, 1, accuracy=0.2)
+    (first,) = run.records
+    before = dict(first)
+    train(run, 2, 3)
+    assert first == before and run.records[0]["confusion_matrix"] is None
+
+
 def test_a_kill_between_save_and_clean_up_leaves_nothing_for_good(open_journal, tmp_path):
     run = open_journal()
     train(run, 1, 2, keep=9)

@@ -79,6 +79,15 @@ def test_an_autoencoder_alone_gives_its_error_only(cae_run, photos):
     assert header == "file,width,height,reconstruction_error"
 
 
+@pytest.mark.parametrize(
+    ("fold", "name"), [("01", "fold_1"), ("fold_1", "fold_1"), (None, "test"), ("all", "all")]
+)
+def test_predictions_name_their_run_in_one_way(trained_run, photos, tmp_path, fold, name):
+    image_cases.halves().save(photos / "a.png")
+    predict_files(trained_run, images=[str(photos)], fold=fold, output=str(tmp_path / "out"))
+    assert json.loads((tmp_path / "out" / "predictions.json").read_text())["fold"] == name
+
+
 def test_a_place_that_cannot_be_written_is_named_and_the_runs_own_only_told(cae_run, photos):
     image_cases.halves().save(photos / "a.png")
     given = {"images": [str(photos / "a.png")], "fold": "test"}

@@ -1,6 +1,5 @@
 """One process: how devices are dealt out, and the same numbers on one device and on many."""
 
-import pathlib
 import signal
 import time
 
@@ -10,6 +9,7 @@ from jobs import assert_same_numbers, finish, history, start, wait_for
 from stress import kill_resume
 
 from caecnn_jax import errors
+from caecnn_jax.data import cache
 from caecnn_jax.training import devices
 
 FLOAT32 = '--config.dtype="float32"'
@@ -164,14 +164,21 @@ def test_small_programs_are_kept_too_unless_the_environment_says_otherwise(monke
 def test_no_home_means_no_cache_and_a_warning(no_cache_yet, monkeypatch, caplog):
     """As in a container with an arbitrary user: no HOME, and no entry in /etc/passwd."""
 
-    def home():
-        raise RuntimeError("Could not determine home directory.")
-
     monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
-    monkeypatch.setattr(pathlib.Path, "home", home)
+    monkeypatch.setattr("os.path.expanduser", lambda path: path)
     devices.start("float32")
     assert jax.config.jax_compilation_cache_dir is None
     assert "Nothing compiled is kept" in caplog.text and "home directory" in caplog.text
+
+
+def test_a_cache_of_compiled_programs_lies_beside_the_other_caches(
+    no_cache_yet, monkeypatch, tmp_path
+):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("XDG_CACHE_HOME", "~/c")
+    devices.start("float32")
+    assert jax.config.jax_compilation_cache_dir == str(tmp_path / "c" / "caecnn_jax")
+    assert cache.user_folder() == tmp_path / "c" / "caecnn_jax"
 
 
 def test_a_home_that_cannot_be_written_means_no_cache(no_cache_yet, monkeypatch, tmp_path, caplog):

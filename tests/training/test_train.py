@@ -138,10 +138,10 @@ def test_a_falling_rate_cannot_go_on_for_more_epochs(tiny_data, tmp_path):
 
 
 def test_a_finished_run_says_so_and_loads_nothing(straight, monkeypatch, caplog):
-    monkeypatch.setattr(dataset, "load", None)
     folder = straight("mixed")
     before = contents(folder)
-    with caplog.at_level("INFO", logger="absl"):
+    with caplog.at_level("INFO", logger="absl"), monkeypatch.context() as patched:
+        patched.setattr(dataset, "open_source", None)  # by which all data are read
         results = train.train_and_evaluate(config_of("mixed"), folder)
     assert "is finished; there is nothing left to do" in caplog.text
     assert results == before["metrics"] == contents(folder)["metrics"]

@@ -92,3 +92,5 @@ def test_devices_that_have_nothing_to_train_save_no_time():
     row = workload.Row("plain", 0, 1, work, 300.0)
     for at_once, minutes in ((1, "0:05:00"), (2, "0:03:00"), (8, "0:03:00")):
         assert f"take about {minutes} with" in workload.table([row], at_once)
+    nearly_done = workload.table([row._replace(begun=0.9)], 8)
+    assert "take about 0:00:30 with" in nearly_done
