@@ -290,8 +290,9 @@ def differences(saved: ml_collections.ConfigDict, given: ml_collections.ConfigDi
         free.add("num_epoch")
     if not (is_path(saved.dataset) and is_path(given.dataset)):
         free.remove("dataset")  # a name means the same images anywhere
+    # A table of classes that is empty is a field of that name, else each class is one.
     return [
         f"config.{name} was {old.get(name)!r} and is {new.get(name)!r}"
         for name in sorted(old.keys() | new.keys())
-        if name not in free and old.get(name) != new.get(name)
+        if name not in free and old.get(name, {}) != new.get(name, {})
     ]

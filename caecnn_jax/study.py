@@ -291,7 +291,8 @@ def _baselines(given: str | Mapping[str, str], variants: Variants) -> dict[str, 
     baselines = dict.fromkeys(variants, given) if isinstance(given, str) else dict(given)
     baselines = {base: base for base in baselines.values()} | baselines
     if unknown := (baselines.keys() | set(baselines.values())) - variants.keys():
-        raise StudyError(f"baseline: {', '.join(sorted(unknown))} is no variant")
+        names = ", ".join(variants)
+        raise StudyError(f"baseline: {', '.join(sorted(unknown))} is no variant: known are {names}")
     if missing := variants.keys() - baselines.keys():
         raise StudyError(f"baseline: {', '.join(sorted(missing))} has none")
     return {name: baselines[name] for name in variants}

@@ -146,10 +146,15 @@ def quick(config: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
 
 
 def variant(arg: str | None, **changes) -> ml_collections.ConfigDict:
-    """The defaults with `changes` (nested fields as dicts), cut down if `arg` is "quick"."""
+    """The defaults with `changes` (nested fields as dicts), cut down if `arg` is "quick".
+
+    A table of classes replaces the default's.
+    """
     config = get_config()
+    if "train_data_regulation" in changes:
+        config.train_data_regulation = changes.pop("train_data_regulation")
+    config.train_data_expansion = extra(changes.pop("train_data_expansion", {}))
     config.update(changes)
-    config.train_data_expansion = extra(config.train_data_expansion)
     return quick(config) if is_quick(arg) else config
 
 

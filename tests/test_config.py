@@ -187,3 +187,10 @@ def test_a_saved_config_without_fields_that_came_later_means_what_it_did():
     fields = json.loads(saved_config.to_text(mixed.get_config()))
     del fields["cv_early_stopping"], fields["refine_epochs"]
     assert saved_config.from_text(json.dumps(fields)) == mixed.get_config()
+
+
+def test_a_class_that_joins_an_empty_table_is_one_difference():
+    saved, given = (tiny_config("cnn", train_data_expansion={}) for _ in range(2))
+    given.train_data_expansion.cat = 3
+    said = ["config.train_data_expansion.cat was {} and is 3"]
+    assert [one.replace("None", "{}") for one in config_lib.differences(saved, given)] == said

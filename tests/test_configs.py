@@ -175,6 +175,22 @@ def test_each_call_gives_a_config_of_its_own():
     assert default.get_config().cnn.opt.lr == 1e-5
 
 
+def test_a_variants_table_of_classes_replaces_the_defaults():
+    tables = {"train_data_regulation": {"heron": 9}, "train_data_expansion": {"E": "largest"}}
+    config = default.variant(None, **tables)
+    assert {name: config[name].to_dict() for name in tables} == tables
+    assert default.variant(None, train_data_regulation={}).train_data_regulation.to_dict() == {}
+
+
+def test_a_runs_own_config_is_taken_again(tmp_path):
+    config = get_config("own_images")
+    config.dataset = "photos"
+    path = tmp_path / "config.json"
+    path.write_text(saved_config.to_text(config))
+    assert from_json.get_config(str(path)) == config
+    assert from_json.get_config(f"{path}:quick").is_local
+
+
 def write(folder, fields):
     path = folder / "config.json"
     path.write_text(json.dumps(fields))

@@ -132,7 +132,7 @@ def test_numbers_of_numpy_are_pythons():
         ({"seeds": ()}, "needs a variant and a seed"),
         ({"seeds": (1, 1)}, "each seed once"),
         ({"seeds": (-1,)}, "config.seed=-1"),
-        ({"baseline": "none"}, "baseline: none is no variant"),
+        ({"baseline": "none"}, "baseline: none is no variant: known are"),
         ({"baseline": {"plain": "plain"}}, "baseline: slow has none"),
         ({"variants": VARIANTS | {"x": {"dtype": "float64"}}}, "float64 is for all"),
         ({"variants": VARIANTS | {"x": {"devices_per_run": 2}}}, "the same in all variants"),

@@ -130,8 +130,8 @@ def open_csv(path: pathlib.Path) -> listing.Listing:
             missing = [name for name in ("file", "label") if name not in columns]
             if missing:
                 raise DataError(
-                    f"{path}: its first line must name the columns file,label or file,label,split; "
-                    f"it lacks {' and '.join(missing)}"
+                    f"{path}: its first line must name the columns file,label or file,label,split, "
+                    f"with commas between; it lacks {' and '.join(missing)}"
                 )
             items = [_item(path, rows.line_num, row, columns) for row in rows]
     except (OSError, UnicodeDecodeError, csv.Error) as error:

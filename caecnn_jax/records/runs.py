@@ -99,7 +99,7 @@ class Run:
         """The classes that are rare in training, or were made so, the most frequent first.
 
         Of steps the cut ones; of a long tail the last third; else those with at most half of the
-        largest class's images, at most a third of the classes where the config regulates none by
+        largest class's images, at most a third, rounded, where the config regulates none by
         name. Of a run of an earlier version, which told no counts, those that it regulates.
         """
         regulated = set(self.config["train_data_regulation"] or ()) - {"all"}
@@ -110,7 +110,8 @@ class Run:
         largest, third = counts[by_count[0]], max(len(counts) // len(groups.THIRDS), 1)
         kind = self.config.get("imbalance", {}).get("type", "none")
         if kind == "step":
-            return [name for name in by_count if counts[name] < largest]
+            cut = list(counts)[len(counts) // 2 :]
+            return [name for name in by_count if name in cut and counts[name] < largest]
         if kind == "exp":
             return by_count[-third:] if counts[by_count[-1]] < largest else []
         rare = [name for name in by_count if counts[name] <= largest / 2]

@@ -122,7 +122,10 @@ def _check_pair(run: runs.Run, baseline: runs.Run) -> None:
             "compare runs with the same seed, is_local and train_data_regulation"
         )
     elif not same_folds(run, baseline):
-        problem = f"{both} have different folds: compare runs with the same seed and num_folds"
+        problem = (
+            f"{both} have different folds: compare runs with the same seed and num_folds, or give "
+            "several seeds of a config as one, NAME=PATTERN"
+        )
     elif not _parts_of([run, baseline]):
         problem = f"{both} share neither folds nor test: give them the same do_cv and do_test"
     else:

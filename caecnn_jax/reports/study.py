@@ -50,6 +50,7 @@ def _write(study: study_lib.Study, workdir: epath.Path) -> epath.Path:
         "shown": {part: shown(result, part) for part in result["parts"]},
         "fields": list(dict.fromkeys(f for v in result["variants"].values() for f in v["config"])),
         "unpaired": {part: unpaired(result, part) for part in result["parts"]},
+        "rare_classes": rare_classes(result),
         "charts": {part: draw_all(result, part) for part in result["parts"]},
     }
     return pages.write_page(workdir / "study.html", "study.html.jinja", values)
@@ -94,7 +95,7 @@ def markdown(result: Mapping[str, Any]) -> str:
             if one["finished"] and part in one:
                 published = result["published"].get(part)
                 lines.append(_line([variant, *_cells(variant, one, part, names, published)]))
-        lines += ["", unpaired(result, part)]
+        lines += ["", " ".join(filter(None, (unpaired(result, part), rare_classes(result))))]
     return "\n".join(lines).replace("\n\n\n", "\n\n").rstrip() + "\n"
 
 
@@ -112,6 +113,19 @@ def unpaired(result: Mapping[str, Any], part: str) -> str:
         "No difference, as no seed has the images of its baseline, alike in size and channels: "
         f"{', '.join(names)}."
     )
+
+
+def rare_classes(result: Mapping[str, Any]) -> str:
+    """Says which classes are rare in which variants, where they are not the same; "" where so."""
+    rare = {
+        name: ", ".join(one["rare_classes"]) or "none"
+        for name, one in result["variants"].items()
+        if one["finished"]
+    }
+    if len(set(rare.values())) < 2:
+        return ""
+    each = "; ".join(f"{name}: {classes}" for name, classes in rare.items())
+    return f"Each variant's recall of rare classes is of its own ({each}); a difference, of those."
 
 
 def preamble(result: Mapping[str, Any]) -> list[str]:

@@ -44,6 +44,11 @@ def write(
     """
     path = workdir_lib.resolve(output)
     is_npz = path.suffix.lower() == ".npz"
+    if path.suffix.lower() in (".pt", ".pth", ".onnx", ".h5", ".safetensors"):
+        raise ExportError(
+            f"--output={output}: no {path.suffix} file is written: end its name in .npz for "
+            "PyTorch's weights, or in .jax for a program of JAX"
+        )
     if is_npz and correction != NONE:
         raise ExportError(
             "--tau, --temperature and --calibrate: an .npz file holds weights alone, nothing that "

@@ -74,6 +74,7 @@ def predict_files(
     try:
         if save_reconstructions:
             _write_reconstructions(folder / "reconstructions", rows, pixels, outputs)
+        _remove_earlier(folder / "reconstructions", {row.get("reconstruction") for row in rows})
         workdir_lib.write_output(folder / "predictions.json", workdir_lib.as_json(content))
         workdir_lib.write_output(folder / "predictions.csv", as_csv(rows))
     except workdir_lib.WorkdirError as error:
@@ -122,14 +123,17 @@ def as_csv(rows: Sequence[dict[str, Any]]) -> bytes:
 
 
 def _write_reconstructions(folder: epath.Path, rows, pixels, outputs) -> None:
-    """A PNG for each image, and its place in the image's row; removes an earlier prediction's."""
+    """A PNG for each image, and its place in the image's row."""
     for index, (row, original) in enumerate(zip(rows, pixels, strict=True)):
         # Numbered, since images of different folders may have the same name.
         path = folder / f"{index + 1:04d}-{shortened(epath.Path(row['file']).stem)}.png"
         png = image_files.side_by_side(original, outputs["reconstruction"][index])
         workdir_lib.write_output(path, png)
         row["reconstruction"] = str(path)
-    written = {row["reconstruction"] for row in rows}
+
+
+def _remove_earlier(folder: epath.Path, written: set[str | None]) -> None:
+    """Removes the reconstructions of an earlier prediction that was written to the same place."""
     with workdir_lib.writing(folder, "choose another --output"):
         for path in folder.iterdir() if folder.exists() else ():
             is_ours = re.fullmatch(r"\d{4,}-.*\.png", path.name, re.DOTALL) and path.is_file()

@@ -152,6 +152,11 @@ class Trained:
                 f"--config.data_dir={config.data_dir}: the data are the path {config.dataset}, "
                 "which is not looked for there: give --config.dataset alone"
             )
+        if config_lib.is_path(config.dataset) and not os.path.exists(config.dataset):
+            raise TrainedError(
+                f"config.dataset={config.dataset!r}: there is nothing at that path: bring the data "
+                "back, or say with --config.dataset where they lie now"
+            )
         source = dataset.open_at_hand(config, places)
         own_names = self.description.class_names
         if {*source.class_names} != {*own_names}:  # told before an image is decoded

@@ -55,3 +55,14 @@ def warnings(config: ml_collections.ConfigDict) -> list[str]:
             "are flipped at most, and never mixed: lower it, or train longer"
         )
     return sentences
+
+
+def warn_of_padding(batch_size: int, images: int) -> None:
+    """Logs that most of every step is padding, where a run has far fewer images than a batch."""
+    if batch_size > 2 * images:
+        logging.warning(
+            "config.batch_size=%d: no epoch visits more than %d images, and the rest of each step "
+            "is padding, which takes its time: lower it",
+            batch_size,
+            images,
+        )

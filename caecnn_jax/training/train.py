@@ -100,6 +100,8 @@ def train_runs(
     kept, splits = sampling.splits(config, data.labels, data.num_train, data.class_names)
     asked, config = config, with_epochs(config, splits)
     idle_settings.warn_of(config)
+    most = max(len(split.expanded) for split in splits)
+    idle_settings.warn_of_padding(config.batch_size, most)
     channels = data.images.shape[-1]
     model = models.from_config(config, num_classes=len(data.class_names), channels=channels)
     statistics = statistics_of(config, data, kept)

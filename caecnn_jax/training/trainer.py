@@ -262,7 +262,7 @@ def check_finite(run: str, epoch: int, train: dict[str, list], valid: dict) -> N
         where = f"step {bad[0] + 1}" if len(bad) else "validation"
         if len(bad) or not np.all(np.isfinite(valid.get(name, ()))):
             raise errors.Diverged(
-                f"{name} is no longer finite in {run}, epoch {epoch}, {where}: the last good "
-                "checkpoint is kept, but the same config will end here again; try another "
-                "--workdir with a lower config.cnn.opt.lr or config.cae.opt.lr"
+                f"{name} is no longer finite in {run}, epoch {epoch}, {where}: what was saved "
+                "before is kept, but the same config will end here again; lower config.cnn.opt.lr "
+                "or config.cae.opt.lr, in another --workdir or in the study's file"
             )

@@ -8,6 +8,7 @@ from synthetic_runs import counted_run
     ("counts", "imbalance", "rare"),
     [
         ([50] * 5 + [5] * 5, "step", "fghij"),
+        ([50, 20, 5, 5], "step", "cd"),  # the second has but 20, and was not cut
         ([100, 77, 60, 46, 36], "exp", "e"),
         ([100, 90, 80], "exp", "c"),  # the config's wish, however small
         ([501, 500, 500], "none", ""),

@@ -75,6 +75,19 @@ def test_variants_on_other_images_are_named(tmp_path):
         assert text.count(says) == 1 and "channels: third." in text
 
 
+def test_variants_with_other_rare_classes_are_told(tmp_path):
+    made = make_study(seeds=(0,), variants={"plain": {}, "cut": {"train_data_regulation.cat": 9}})
+    for run in made.runs:
+        write(tmp_path, run, {"test": 10})
+    page = study.write(made, epath.Path(tmp_path))
+    for text in (synthetic_runs.text_of(page), (tmp_path / "study.md").read_text()):
+        assert "recall of rare classes is of its own (plain: " in text and "; cut: " in text
+        assert "cat" in text.partition("; cut: ")[2].partition(")")[0]
+    write_all(tmp_path / "alike")
+    study.write(make_study(), epath.Path(tmp_path / "alike"))
+    assert "of its own" not in (tmp_path / "alike" / "study.md").read_text()
+
+
 def test_a_study_that_has_not_begun_has_a_page_that_says_so(tmp_path):
     page = study.write(make_study(), epath.Path(tmp_path))
     assert "9 trainings are not finished" in synthetic_runs.text_of(page)

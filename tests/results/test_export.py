@@ -92,6 +92,12 @@ def test_folds_are_averaged_in_a_program_and_refused_as_weights(trained_run, ima
             export.write(trained_run, output=str(tmp_path / name), fold="all")
 
 
+@pytest.mark.parametrize("name", ["model.pt", "model.PTH", "model.onnx"])
+def test_a_name_of_another_format_is_refused(trained_run, tmp_path, name):
+    with pytest.raises(export.ExportError, match=r"end its name in \.npz for PyTorch's weights"):
+        export.write(trained_run, output=str(tmp_path / name))
+
+
 def test_the_npz_is_readable_without_pickle():
     content = np.load(io.BytesIO(export.as_npz(untrained("cnn"))), allow_pickle=False)
     assert all(content[name].dtype == np.float32 for name in content)

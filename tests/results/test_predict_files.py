@@ -79,6 +79,19 @@ def test_an_autoencoder_alone_gives_its_error_only(cae_run, photos):
     assert header == "file,width,height,reconstruction_error"
 
 
+def test_reconstructions_do_not_outlive_their_predictions(cae_run, photos, tmp_path):
+    image_cases.halves().save(photos / "a.png")
+    given = {"images": [str(photos)], "fold": "test", "output": str(tmp_path / "out")}
+    predict_files(cae_run, **given, save_reconstructions=True)
+    assert [path.name for path in (tmp_path / "out" / "reconstructions").iterdir()] == [
+        "0001-a.png"
+    ]
+    (tmp_path / "out" / "reconstructions" / "mine.png").write_text("not of predict")
+    predict_files(cae_run, **given)
+    left = [path.name for path in (tmp_path / "out" / "reconstructions").iterdir()]
+    assert left == ["mine.png"]
+
+
 @pytest.mark.parametrize(
     ("fold", "name"), [("01", "fold_1"), ("fold_1", "fold_1"), (None, "test"), ("all", "all")]
 )

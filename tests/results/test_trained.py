@@ -6,7 +6,7 @@ import shutil
 import image_folders
 import numpy as np
 import pytest
-from builders import PROJECT, source_of
+from builders import PROJECT, source_of, tiny_config
 from etils import epath
 
 from caecnn_jax import errors
@@ -36,6 +36,13 @@ def test_a_data_dir_that_a_path_does_not_use_is_an_error(tmp_path):
     elsewhere = {"dataset": str(image_folders.plain(tmp_path)), "data_dir": "/elsewhere"}
     with pytest.raises(trained.TrainedError, match=r"data_dir=/elsewhere: .* --config\.dataset"):
         evaluate.evaluate(epath.Path(PROJECT / "tests" / "old_run"), elsewhere=elsewhere)
+
+
+def test_images_that_moved_are_asked_for(tmp_path):
+    config = tiny_config(dataset=str(tmp_path / "moved"))
+    run = dataclasses.replace(trained.open_folder(PROJECT / "tests" / "old_run"), config=config)
+    with pytest.raises(trained.TrainedError, match=r"moved': there is noth.*--config\.dataset wh"):
+        run.data()
 
 
 def test_data_are_never_fetched_for_a_finished_run(tmp_path, monkeypatch):

@@ -47,3 +47,10 @@ def test_settings_that_come_too_late_are_warned_of(changes, said):
     sentences = idle_settings.warnings(config)
     assert len(sentences) == (said is not None)
     assert all(re.search(said, sentence) for sentence in sentences)
+
+
+def test_steps_that_are_mostly_padding_are_warned_of(caplog):
+    idle_settings.warn_of_padding(64, 32)
+    assert not caplog.text
+    idle_settings.warn_of_padding(64, 31)
+    assert "config.batch_size=64: no epoch visits more than 31 images" in caplog.text
