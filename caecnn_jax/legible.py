@@ -1,6 +1,7 @@
 """Names that others gave to classes and files, as text for people shows them."""
 
 import unicodedata
+from collections.abc import Iterable
 
 _STEERING = ("Cc", "Cs", "Zl", "Zp")  # controls, halves of letters, separators of lines
 
@@ -13,6 +14,12 @@ def printable(text: str, kept: str = "\n") -> str:
         ascii(c)[1:-1] if unicodedata.category(c) in _STEERING and c not in kept else c
         for c in text
     )
+
+
+def span(numbers: Iterable[int], between: str = "-") -> str:
+    """One number, or the smallest and the largest of several."""
+    low, high = min(numbers := [*numbers]), max(numbers)
+    return f"{low:,}" if low == high else f"{low:,}{between}{high:,}"
 
 
 def short(name: str, most: int = 40) -> str:

@@ -1,5 +1,7 @@
 """The names of runs: fold_1, fold_2, ... are numbers 1, 2, ..., and the test run is number 0."""
 
+import re
+
 TEST = "test"  # the run that trains on all folds
 
 
@@ -12,14 +14,10 @@ def number_of(name: str) -> int:
     """The inverse of `of_number`; raises ValueError for what names no run."""
     if name == TEST:
         return 0
-    number = name.removeprefix("fold_")
-    if (
-        not (number.isascii() and number.isdigit())
-        or name != of_number(int(number))
-        or number == "0"
-    ):
+    fold = re.fullmatch(r"fold_([1-9][0-9]*)", name)
+    if not fold:
         raise ValueError(f"{name!r} is no run: known are {TEST}, fold_1, fold_2, ...")
-    return int(number)
+    return int(fold[1])
 
 
 def belongs(name: str, part: str) -> bool:

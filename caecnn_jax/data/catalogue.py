@@ -17,12 +17,11 @@ from caecnn_jax.errors import DataError
 def absolute(config: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
     """The config with its data's paths absolute, so that its run knows them from any folder."""
     config = config.copy_and_resolve_references()
-    for field in ("dataset", "data_dir"):
-        path = os.path.abspath(os.path.expanduser(config[field]))
-        # A folder may have the name of a data set, which then is what is meant.
-        is_path = config_lib.is_path(config.dataset) and os.path.exists(path)
-        if config[field] and (field == "data_dir" or is_path):
-            config[field] = path
+    if config.data_dir:
+        config.data_dir = os.path.abspath(os.path.expanduser(config.data_dir))
+    if not uses_data_dir(config):  # a folder of a data set's name is not what is meant
+        path = os.path.abspath(os.path.expanduser(config.dataset))
+        config.dataset = path if os.path.exists(path) else config.dataset
     return config
 
 

@@ -125,7 +125,7 @@ def class_weights(kind: str, class_counts: Counts, beta: float, *, dtype=jnp.flo
     return jnp.where(present, weights, 1)
 
 
-def log_prior(class_counts: Counts, dtype=jnp.float32) -> jax.Array:
+def log_prior(class_counts: Counts, dtype) -> jax.Array:
     """log(n_c / n), float [K]; a class without images counts as one with one image."""
     counts = jnp.maximum(jnp.asarray(class_counts, dtype), 1)
     return jnp.log(counts / counts.sum())

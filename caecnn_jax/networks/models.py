@@ -17,7 +17,7 @@ from caecnn_jax import blocks as blocks_lib
 from caecnn_jax.data import dataset
 from caecnn_jax.networks import channelwise, layers
 
-EncoderBlocks = tuple[tuple[int, int], ...]
+CAEBlocks = tuple[tuple[int, int], ...]
 CNNBlocks = tuple[tuple[int, int, bool], ...]
 
 
@@ -33,7 +33,7 @@ class Outputs:
 class Encoder(nn.Module):
     """Image to code: per block conv 3x3, max-pool 2x2, LeakyReLU, BatchNorm."""
 
-    block_sizes: EncoderBlocks
+    block_sizes: CAEBlocks
     dtype: jnp.dtype = jnp.float32
     param_dtype: jnp.dtype = jnp.float32
 
@@ -68,7 +68,7 @@ class Encoder(nn.Module):
 class Decoder(nn.Module):
     """Code to image: per block transposed conv 4x4 of stride 2, LeakyReLU, BatchNorm."""
 
-    block_sizes: EncoderBlocks
+    block_sizes: CAEBlocks
     dtype: jnp.dtype = jnp.float32
     param_dtype: jnp.dtype = jnp.float32
 
@@ -89,8 +89,8 @@ class Decoder(nn.Module):
 class ConvAutoencoder(nn.Module):
     """Encoder and decoder."""
 
-    enc_block_sizes: EncoderBlocks
-    dec_block_sizes: EncoderBlocks
+    enc_block_sizes: CAEBlocks
+    dec_block_sizes: CAEBlocks
     dtype: jnp.dtype = jnp.float32
     param_dtype: jnp.dtype = jnp.float32
 
@@ -157,6 +157,13 @@ class Classifier(nn.Module):
     cae: ConvAutoencoder | None = None
     cnn: CNN | None = None
     use_mixed_input: bool = False  # with both: the CNN reads image and code, not the code alone
+
+    @property
+    def param_dtype(self) -> jnp.dtype:
+        """That of the images too, which low-precision layers lower by themselves."""
+        either = self.cae or self.cnn
+        assert either is not None  # a config uses one of them at least
+        return either.param_dtype
 
     def __call__(
         self,

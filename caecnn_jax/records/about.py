@@ -7,7 +7,7 @@ import pathlib
 import platform
 import subprocess
 import typing
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
@@ -19,7 +19,7 @@ from caecnn_jax import legible, run_names, saved_config
 from caecnn_jax.data import augment, cifar, dataset, sampling
 from caecnn_jax.data.description import Description
 from caecnn_jax.records import workdir
-from caecnn_jax.results import schema
+from caecnn_jax.results import schema, tables
 
 DESCRIPTION, RUN = "dataset.json", "run.json"
 PACKAGES = {
@@ -187,19 +187,11 @@ def split_table(class_counts: Mapping[str, Any]) -> list[str]:
         names.sort(key=lambda name: -class_counts["regulated"][name])
         names = [*names[:5], *names[-5:]]
     rows = [
-        [legible.short(name, 20), *(_range(part[name] for part in parts) for _, parts in columns)]
+        [legible.short(name, 20)]
+        + [legible.span(counts[name] for counts in of_split) for _, of_split in columns]
         for name in names
     ]
-    rows.append(["all", *(_range(sum(part.values()) for part in parts) for _, parts in columns)])
+    sums = [[sum(counts.values()) for counts in of_split] for _, of_split in columns]
+    rows.append(["all", *map(legible.span, sums)])
     lines = [["class", *(heading for heading, _ in columns)], *rows]
-    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    return [
-        "  ".join([first.ljust(widths[0]), *map(str.rjust, cells, widths[1:])])
-        for first, *cells in lines
-    ]
-
-
-def _range(values: Iterable[int]) -> str:
-    """One number, or the smallest and the largest of several."""
-    low, high = min(values := list(values)), max(values)
-    return f"{low:,}" if low == high else f"{low:,}-{high:,}"
+    return tables.aligned(lines)

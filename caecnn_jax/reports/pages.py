@@ -17,7 +17,7 @@ class ReportError(errors.UserError):
 
 
 def write_page(path: epath.Path, template: str, values: Mapping[str, Any]) -> epath.Path:
-    """Fills a template of caecnn_jax/templates and writes the page aside, then renames it."""
+    """Fills one of the templates/ and writes the page aside, then renames it."""
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("caecnn_jax.reports"),
         autoescape=True,

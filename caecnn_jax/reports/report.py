@@ -12,7 +12,7 @@ import numpy as np
 from etils import epath
 from PIL import Image
 
-from caecnn_jax import run_names
+from caecnn_jax import legible, run_names
 from caecnn_jax.records import figures, runs
 from caecnn_jax.reports import pages
 from caecnn_jax.results import calibration, groups, metrics, schema
@@ -226,8 +226,8 @@ def count_groups(counts: Mapping[str, Any]) -> dict[str, list[dict[str, Any]]]:
         group: [
             {
                 "heading": heading,
-                "cells": {name: _range(split[name] for split in splits) for name in splits[0]},
-                "total": _range(sum(split.values()) for split in splits),
+                "cells": {name: _span(split[name] for split in splits) for name in splits[0]},
+                "total": _span(sum(split.values()) for split in splits),
             }
             for heading, splits in columns.items()
             if splits
@@ -256,9 +256,8 @@ def _splits(runs_counts: Iterable[Mapping], valid: str) -> dict[str, list[Mappin
     return {heading: [counts[key] for counts in runs_counts] for heading, key in headings.items()}
 
 
-def _range(values: Iterable[int]) -> str:
-    low, *_, high = sorted([*(values := list(values)), *values])
-    return f"{low:,}" if low == high else f"{low:,} to {high:,}"
+def _span(numbers: Iterable[int]) -> str:
+    return legible.span(numbers, " to ")
 
 
 def _picture(path: epath.Path) -> str:

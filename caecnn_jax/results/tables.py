@@ -8,13 +8,13 @@ from caecnn_jax.results import metrics, schema
 
 def text_table(result: schema.Result) -> str:
     """A result as lines of text: a row a figure, also of groups of classes, then a row a class."""
-    lines = _aligned([[name, _cell(value)] for name, value in _figures(result).items()])
+    lines = aligned([[name, _cell(value)] for name, value in _figures(result).items()])
     if result["per_class"]:
         rows = [["class", "precision", "recall", "F1", "images"]]
         for name, row in result["per_class"].items():
             figures = [_cell(row[measure]) for measure in ("precision", "recall", "f1")]
             rows.append([legible.short(name), *figures, f"{row['support']:,}"])
-        lines += ["", *_aligned(rows)]
+        lines += ["", *aligned(rows)]
     return "\n".join(lines)
 
 
@@ -41,7 +41,7 @@ def summary_table(summary: Mapping) -> str:
             spread = f" ± {_cell(std[name])}" if name in std else ""
             cells.append(f"{_cell(mean.get(name))}{spread}")
         rows.append([legible.short(name), *cells, *([_cell(tested.get(name))] if test else [])])
-    return "\n".join(_aligned(rows))
+    return "\n".join(aligned(rows))
 
 
 def summary_sentence(summary: Mapping) -> str:
@@ -65,7 +65,7 @@ def summary_sentence(summary: Mapping) -> str:
     return sentence
 
 
-def _aligned(rows: Sequence[Sequence[str]]) -> list[str]:
+def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
     """Lines of columns: the first to the left, the others to the right."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return [

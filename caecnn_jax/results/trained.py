@@ -59,7 +59,7 @@ class Trained:
     @property
     def loss(self) -> losses.Loss:
         """What the CNN's logits were trained with."""
-        return steps.make_recipe(self.config).loss
+        return losses.Loss(**self.config.cnn.loss)
 
     def run_name(self, fold: str | None) -> str:
         """The run that --fold names by number or "test"; None: the test run if any, else fold 1."""
@@ -67,8 +67,7 @@ class Trained:
             return run_names.of_number(0 if self.config.do_test else 1)
         try:
             # No folder: a path would take another run's weights for this one's.
-            is_number = fold.isdecimal() and int(fold)
-            number = int(fold) if is_number else run_names.number_of(fold)
+            number = run_names.number_of(f"fold_{int(fold)}" if fold.isdecimal() else fold)
         except ValueError as error:
             raise self._unknown(fold) from error
         return run_names.of_number(number)

@@ -128,7 +128,7 @@ def _train_chunk(state, data, order, mask, key, start, moment, *, joint, pipelin
     def one_step(state, step):
         indices, labels, valid, key, draws, lr_factors = step
         draws = draws or pipeline.draws(key, len(indices))
-        images = pipeline.images(data, indices, draws, _dtype(state))
+        images = pipeline.images(data, indices, draws, state.model.param_dtype)
         batch = pipeline.mixed({"image": images, "label": labels, "mask": valid}, key)
         now = moment._replace(lr_factors=lr_factors)
         trained, metrics = steps.train_step(state, batch, joint, now)
@@ -168,8 +168,7 @@ def train_chunk(
 def _eval_chunk(model, variables, data, order, mask, *, joint, pipeline, loss, correction=None):
     def one_step(_, step):
         indices, labels, valid = step
-        dtype = jax.tree.leaves(variables["params"])[0].dtype
-        images = pipeline.images(data, indices, None, dtype)
+        images = pipeline.images(data, indices, None, model.param_dtype)
         batch = {"image": images, "label": labels, "mask": valid}
         outputs = steps.outputs(model, variables, batch["image"], joint)
         if outputs.logits is not None:
@@ -283,8 +282,3 @@ def _present(metrics: steps.Metrics, model: models.Classifier, joint: bool) -> s
     """The losses of the parts that run; a nan among them can then only mean divergence."""
     ran = {"loss_cae": model.cae is not None, "loss_cnn": model.cnn is not None and joint}
     return {name: loss for name, loss in metrics.items() if ran[name]}
-
-
-def _dtype(state: steps.TrainState):
-    """The images' dtype: that of the parameters, which low-precision layers lower by themselves."""
-    return jax.tree.leaves(state.params)[0].dtype

@@ -30,7 +30,7 @@ class Optimizer(NamedTuple):
 
 
 def settings(opt: ml_collections.ConfigDict) -> Optimizer:
-    """The numbers of a config's group."""
+    """The numbers of a config's group; floats, since a whole number may exceed an int32."""
     return Optimizer(
         name=opt.name,
         lr=float(opt.lr),

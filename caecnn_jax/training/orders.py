@@ -23,8 +23,8 @@ class Order(NamedTuple):
         return len(self.indices)
 
 
-def shuffle(key: jax.Array, order: jax.Array, mask: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Deals the images of `order` [S, B] out anew; the mask [S, B] keeps its shape and meaning.
+def shuffle(key: jax.Array, order: jax.Array, mask: jax.Array) -> jax.Array:
+    """Deals the images of `order` [S, B], which the mask [S, B] belongs to, out anew.
 
     Padding stays where it was, so that only an epoch's last batch is short. How much of it there is
     does not change the order of the images.
@@ -34,21 +34,19 @@ def shuffle(key: jax.Array, order: jax.Array, mask: jax.Array) -> tuple[jax.Arra
     bits = jax.random.bits(key, padding.shape, jnp.uint32)
     dealt = order.ravel()[images_first][jnp.lexsort((bits, padding[images_first]))]
     shuffled = jnp.zeros_like(dealt).at[images_first].set(dealt)
-    return shuffled.reshape(order.shape), mask
+    return shuffled.reshape(order.shape)
 
 
 def shuffled(order: Order, key: jax.Array) -> Order:
     """An order of the same images and shapes, dealt out anew, and split over devices as before."""
-    sharding = order.indices.sharding
-    deal = jax.jit(shuffle, out_shardings=(sharding, sharding))
-    indices, mask = deal(key, order.indices, order.mask)
-    return Order(indices, mask, order.per_call)
+    deal = jax.jit(shuffle, out_shardings=order.indices.sharding)
+    return order._replace(indices=deal(key, order.indices, order.mask))
 
 
 def balanced_order(
     key: jax.Array, members: jax.Array, class_counts: jax.Array, mask: jax.Array
-) -> tuple[jax.Array, jax.Array]:
-    """An order in which every class comes as often, give or take one, and the mask [S, B] as it is.
+) -> jax.Array:
+    """An order for the mask [S, B] in which every class comes as often, give or take one.
 
     `members` int32 [n]: images of all classes, each once, class after class; `class_counts` int [K]
     of them each class has. Within a class each comes as often, give or take one. The resampling of
@@ -61,19 +59,17 @@ def balanced_order(
     present = jnp.argsort(class_counts == 0, stable=True)
     num_present = (class_counts > 0).sum()
     # Each image's slot takes one of the turns 0, 1, ..., which go round the classes.
-    turns, _ = shuffle(deal_key, (jnp.cumsum(mask.ravel()) - 1).reshape(mask.shape), mask)
+    turns = shuffle(deal_key, (jnp.cumsum(mask.ravel()) - 1).reshape(mask.shape), mask)
     chosen = present[turns % num_present]
     place = (turns // num_present) % class_counts[chosen]
     indices = members[(ends - class_counts)[chosen] + place]
-    return jnp.where(mask, indices, 0), mask
+    return jnp.where(mask, indices, 0)
 
 
 def balanced(order: Order, key: jax.Array, members: jax.Array, class_counts: jax.Array) -> Order:
     """An order of the shapes and devices of another, dealt out by `balanced_order`."""
-    sharding = order.indices.sharding
-    deal = jax.jit(balanced_order, out_shardings=(sharding, sharding))
-    indices, mask = deal(key, members, class_counts, order.mask)
-    return Order(indices, mask, order.per_call)
+    deal = jax.jit(balanced_order, out_shardings=order.indices.sharding)
+    return order._replace(indices=deal(key, members, class_counts, order.mask))
 
 
 @functools.partial(jax.jit, static_argnames="length")

@@ -89,9 +89,7 @@ def evaluated(arrays: Mapping[str, PyTree]) -> dict[str, PyTree]:
 
 def init(model: models.Classifier, key: jax.Array) -> PyTree:
     """The variables {"params", "batch_stats"} that a run of this key starts with."""
-    cae_or_cnn = model.cae or model.cnn
-    assert cae_or_cnn is not None  # a config uses one of them at least
-    return model.init(key, jnp.zeros((1, *model.image_shape), cae_or_cnn.param_dtype))
+    return model.init(key, jnp.zeros((1, *model.image_shape), model.param_dtype))
 
 
 @functools.cache

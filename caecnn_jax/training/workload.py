@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import ml_collections
 import numpy as np
 
-from caecnn_jax import blocks
+from caecnn_jax import blocks, legible
 from caecnn_jax import config as config_lib
 from caecnn_jax.data import augment, dataset, sampling
 from caecnn_jax.durations import as_time
@@ -148,8 +148,7 @@ def table(rows: Sequence[Row], at_once: int) -> str:
     headings = ("done", "to train", "runs", "images/epoch", "epochs", "a seed", "left")
     lines = [f"{'variant':{width}}" + "".join(f"{heading:>14}" for heading in headings)]
     for row in rows:
-        low, *_, high = sorted([*row.work.train.values()] * 2)
-        images = f"{low:,}" if low == high else f"{low:,}-{high:,}"
+        images = legible.span(row.work.train.values())
         times = as_time(row.seconds), as_time(row.seconds_left)
         cells = (row.done, row.left, len(row.work.train), images, row.work.epochs, *times)
         lines.append(f"{row.variant:{width}}" + "".join(f"{cell!s:>14}" for cell in cells))

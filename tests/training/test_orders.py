@@ -18,10 +18,9 @@ KEY = jax.random.key(3)
 def deal(seed=0, shape=(6, 5), padding=3):
     mask = np.ones(shape, bool)
     mask.ravel()[len(mask.ravel()) - padding :] = False
-    order, same = orders.balanced_order(
+    order = orders.balanced_order(
         jax.random.key(seed), jnp.asarray(MEMBERS), jnp.asarray(COUNTS), jnp.asarray(mask)
     )
-    assert np.array_equal(same, mask)
     return np.asarray(order), mask
 
 
@@ -52,8 +51,7 @@ def test_the_key_decides_images_and_places():
 @pytest.mark.parametrize("num_images", [1, 7, 11, 12])
 def test_a_shuffle_is_a_permutation_that_leaves_the_padding_alone(num_images):
     order, mask = batches(num_images)
-    shuffled, same_mask = orders.shuffle(KEY, order, mask)
-    assert np.array_equal(same_mask, mask)
+    shuffled = orders.shuffle(KEY, order, mask)
     assert sorted(np.asarray(shuffled)[np.asarray(mask)].tolist()) == [*range(5, 5 + num_images)]
     assert (np.asarray(shuffled)[~np.asarray(mask)] == 0).all()
 
@@ -61,7 +59,7 @@ def test_a_shuffle_is_a_permutation_that_leaves_the_padding_alone(num_images):
 def test_shuffles_differ_by_key_and_are_uniform():
     order, mask = batches(7, num_steps=2)
     keys = jax.random.split(KEY, 2000)
-    shuffled, _ = jax.jit(jax.vmap(orders.shuffle, (0, None, None)))(keys, order, mask)
+    shuffled = jax.jit(jax.vmap(orders.shuffle, (0, None, None)))(keys, order, mask)
     places = np.asarray(shuffled).reshape(2000, 8)[:, :7] - 5
     counts = np.stack([np.bincount(place, minlength=7) for place in places.T])
     # Each image is at each place in a seventh of the cases, 286 +- 16.
