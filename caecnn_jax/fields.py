@@ -168,16 +168,22 @@ def blocks(*kinds: type, filled: Callable = reading) -> Callable:
     return check
 
 
-def class_counts(field: str, value) -> None:
-    """A count, or a word of its own, for each class name."""
-    require(isinstance(value, dict), field, value, "must map class names to counts")
-    for name, count in value.items():
-        if field.endswith("regulation"):
-            whole(1)(f"{field}.{name}", count)
-        elif not (isinstance(count, str) and count == "largest"):
-            is_count = type(count) is int and 0 <= count <= MAX_EXTRA
-            allowed = f"must be a whole number from 0 to {MAX_EXTRA}, or 'largest'"
-            require(is_count, f"{field}.{name}", count, allowed)
+def by_class(check: Callable) -> Callable:
+    """A table of class names, each with what `check` allows."""
+
+    def check_all(field: str, value) -> None:
+        require(isinstance(value, dict), field, value, "must map class names to counts")
+        for name, count in value.items():
+            check(f"{field}.{name}", count)
+
+    return check_all
+
+
+def extra_images(field: str, value) -> None:
+    """How many images of a class are drawn again."""
+    is_count = type(value) is int and 0 <= value <= MAX_EXTRA
+    allowed = f"must be a whole number from 0 to {MAX_EXTRA}, or 'largest'"
+    require(is_count or (isinstance(value, str) and value == "largest"), field, value, allowed)
 
 
 def known(field: str, name: str, names: Iterable[str], complaint: str, remedy: str = "") -> None:

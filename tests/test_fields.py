@@ -79,22 +79,22 @@ def test_a_check_names_the_field_its_value_and_what_is_allowed(check, passing, r
         assert str(error.value) == f"config.a.b={value!r}: {allowed}"
 
 
-@pytest.mark.parametrize("field", ["train_data_regulation", "train_data_expansion"])
-def test_counts_of_classes_have_bounds_of_their_own(field):
-    smallest, largest = {
-        "train_data_regulation": (1, 10**9),
-        "train_data_expansion": (0, fields.MAX_EXTRA),
-    }[field]
-    fields.class_counts(field, {})
-    fields.class_counts(field, {"cat": smallest, "dog": largest})
+@pytest.mark.parametrize(
+    ("field", "smallest", "largest"),
+    [("train_data_regulation", 1, 10**9), ("train_data_expansion", 0, fields.MAX_EXTRA)],
+)
+def test_counts_of_classes_have_bounds_of_their_own(field, smallest, largest):
+    check = config_lib.SCHEMA[field]
+    check(field, {})
+    check(field, {"cat": smallest, "dog": largest})
     wrong = [smallest - 1, True, np.int64(5), np.ones(2)] + [largest + 1] * ("expansion" in field)
     for count in wrong:
         with pytest.raises(
             config_lib.ConfigError, match=rf"config\.{field}\.dog=.*: must be a who"
         ):
-            fields.class_counts(field, {"cat": smallest, "dog": count})
+            check(field, {"cat": smallest, "dog": count})
     with pytest.raises(config_lib.ConfigError, match=rf"{field}=\['cat'\]: must map class names"):
-        fields.class_counts(field, ["cat"])
+        check(field, ["cat"])
 
 
 def test_a_name_that_is_not_known_is_told_with_the_nearest_or_with_all():

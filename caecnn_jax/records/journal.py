@@ -39,13 +39,15 @@ class Journal:
         data: dataset.Dataset,
         *,
         selection_metric: str = "accuracy",
+        keep: int = 2,
     ):
         """`folder` is the workdir; nothing is written before `start`.
 
-        The best epoch is the one with the highest `selection_metric`.
+        The best epoch is the one with the highest `selection_metric`; `keep` checkpoints of the
+        latest epochs stay beside it.
         """
         self.split = split
-        self._selection_metric = selection_metric
+        self._selection_metric, self._keep = selection_metric, keep
         self.records: list[schema.Record] = []
         self.step = 0  # training steps done of the epoch after the last record
         self.losses: dict[str, list] = {}  # of those steps
@@ -112,20 +114,17 @@ class Journal:
             if (restored := saved.restore_newest({})) is not None:
                 self.records = restored.progress["records"]
 
-    def start(self, keep: int) -> None:
-        """Opens the board and tidies up; call once the run is restored, in the process that writes.
-
-        `keep` is as for `save`.
-        """
+    def start(self) -> None:
+        """Opens the board and tidies up; for a restored run, in the process that writes."""
         # A kill may have cut the last epoch's showing short; a polite stop after it did not.
         first_epoch = max(len(self.records) + bool(self.step), 1)
         self._board = board.Board(self._folder / "tensorboard" / self.split.name, first_epoch)
         self._epochs.set_damaged_aside()
         self._interrupted.set_damaged_aside()
-        self._clean_up(keep)
+        self._clean_up()
 
-    def save(self, record: schema.Record, arrays: Mapping[str, Any], keep: int) -> None:
-        """Saves an epoch's checkpoint, and removes those not kept: the latest `keep` and the best.
+    def save(self, record: schema.Record, arrays: Mapping[str, Any]) -> None:
+        """Saves an epoch's checkpoint, and removes those not kept.
 
         Raises WorkdirError when the folder cannot be written. Where this process does not write,
         the record is only taken in.
@@ -142,13 +141,13 @@ class Journal:
             self._is_longer = True
         epoch = record["epoch"]
         self._epochs.save(epoch, arrays, {"epoch": epoch, "records": self.records})
-        self._clean_up(keep)
+        self._clean_up()
 
-    def _clean_up(self, keep: int) -> None:
+    def _clean_up(self) -> None:
         """Removes the checkpoints that are no longer of use; a kill may have come before it."""
         if self.records:
             epoch, best = self.records[-1]["epoch"], self._best_record()["epoch"]
-            kept = {*range(max(1, epoch - keep + 1), epoch + 1), best}
+            kept = {*range(max(1, epoch - self._keep + 1), epoch + 1), best}
             self._epochs.keep_only(kept)
         if not self.step:
             self._interrupted.keep_only(set())

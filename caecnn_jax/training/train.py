@@ -108,13 +108,20 @@ def train_runs(
     described = about.describe(data, kept, splits)
     _begin(folder, asked, part, data, statistics, described)
     journals = [
-        Journal(folder, split, data, selection_metric=config.selection_metric) for split in splits
+        Journal(
+            folder,
+            split,
+            data,
+            selection_metric=config.selection_metric,
+            keep=config.keep_checkpoints,
+        )
+        for split in splits
     ]
     share = lanes.part if is_job else part
     own = share.of(journals)
     held = [] if share.is_whole else [journal.split.name for journal in own]
     with claims.hold(folder, held):
-        restore(own, saved_shapes(config, model), keep=config.keep_checkpoints, lanes=lanes)
+        restore(own, saved_shapes(config, model), lanes)
         progress = Progress(
             config,
             folder,
@@ -195,15 +202,13 @@ def statistics_of(
     return augment.Statistics(*pixels.statistics(data.images, kept))
 
 
-def restore(
-    journals: Sequence[Journal], target: dict[str, Any], *, keep: int, lanes: devices.Lanes
-) -> None:
+def restore(journals: Sequence[Journal], target: dict[str, Any], lanes: devices.Lanes) -> None:
     """Takes each run back to where it was left; where this process writes them, tidies up."""
     for journal in journals:
         journal.restore(target)
     devices.wait_for_all("every run is restored")
     for journal in journals if lanes.writes_runs() else ():
-        journal.start(keep)
+        journal.start()
 
 
 def deal_out(

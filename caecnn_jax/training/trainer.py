@@ -215,7 +215,7 @@ class Trainer:
             / max(dispatched.trained.result() - began, 1e-9),
         }
         arrays = devices.get(dispatched.state.arrays)
-        self._journal.save(record, arrays, self._config.keep_checkpoints)
+        self._journal.save(record, arrays)
         self._progress.write_history()
         self._progress.log(record)
         self._show(steps.evaluated(arrays))

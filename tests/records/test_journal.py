@@ -39,9 +39,9 @@ def arrays(epoch: int) -> dict:
     return {"variables": {"x": variables}, "opt_state": {"n": opt_state}}
 
 
-def new_journal(folder, name: str = "fold_1") -> journal.Journal:
+def new_journal(folder, name: str = "fold_1", keep: int = 2) -> journal.Journal:
     split = sampling.Split(name, 1, *[np.arange(DATA.num_train)] * 3)
-    return journal.Journal(epath.Path(folder), split, DATA)
+    return journal.Journal(epath.Path(folder), split, DATA, keep=keep)
 
 
 @pytest.fixture
@@ -51,10 +51,10 @@ def open_journal(tmp_path):
     every_one = []  # the killed too, which close no file themselves
 
     def opened(keep: int = 2) -> journal.Journal:
-        run = new_journal(tmp_path)
+        run = new_journal(tmp_path, keep=keep)
         every_one.append(run)
         run.restore(TARGET)
-        run.start(keep)
+        run.start()
         return run
 
     yield opened
@@ -62,9 +62,9 @@ def open_journal(tmp_path):
         run.close()
 
 
-def train(run: journal.Journal, *epochs: int, keep: int = 2, accuracy: float = 0.5) -> None:
+def train(run: journal.Journal, *epochs: int, accuracy: float = 0.5) -> None:
     for epoch in epochs:
-        run.save(record(epoch, accuracy), arrays(epoch), keep)
+        run.save(record(epoch, accuracy), arrays(epoch))
         run.show_epoch()
 
 
@@ -147,9 +147,9 @@ def test_a_record_that_another_thread_may_be_writing_does_not_change(open_journa
 
 
 def test_a_kill_between_save_and_clean_up_leaves_nothing_for_good(open_journal, tmp_path):
-    run = open_journal()
-    train(run, 1, 2, keep=9)
-    train(run, 3, 4, keep=9, accuracy=0.6)
+    run = open_journal(keep=9)
+    train(run, 1, 2)
+    train(run, 3, 4, accuracy=0.6)
     assert steps_of(tmp_path / "fold_1") == [1, 2, 3, 4]
     open_journal(keep=1)
     assert steps_of(tmp_path / "fold_1") == [3, 4]
@@ -202,7 +202,7 @@ def test_a_vanished_folder_is_named(open_journal, tmp_path):
 def test_tensorboard_shows_every_epoch_once_whatever_a_kill_left(open_journal, tmp_path):
     run = open_journal()
     train(run, 1)
-    run.save(record(2), arrays(2), 2)  # killed before the events
+    run.save(record(2), arrays(2))  # killed before the events
     run = open_journal()
     run.show_epoch()  # as the trainer does when it goes on
     train(run, 3, accuracy=0.2)  # killed after them
@@ -348,7 +348,7 @@ def test_runs_that_end_at_the_same_time_draw_what_each_draws_alone(tmp_path):
     (tmp_path / "config.json").write_text("{}")
     runs = [new_journal(tmp_path, f"fold_{number}") for number in range(1, 9)]
     for run in runs:
-        run.start(2)
+        run.start()
         train(run, 1)
         run.close()
     runs[0].finish()
