@@ -116,16 +116,19 @@ def unpaired(result: Mapping[str, Any], part: str) -> str:
 
 
 def rare_classes(result: Mapping[str, Any]) -> str:
-    """Says which classes are rare in which variants, where they are not the same; "" where so."""
-    rare = {
-        name: ", ".join(one["rare_classes"]) or "none"
-        for name, one in result["variants"].items()
-        if one["finished"]
-    }
-    if len(set(rare.values())) < 2:
+    """Names the variants whose rare classes are not their baseline's; "" where all are."""
+    of = {name: one["rare_classes"] for name, one in result["variants"].items() if one["finished"]}
+    others = [
+        f"{name} ({', '.join(classes) or 'none'})"
+        for name, classes in of.items()
+        if classes != of.get(result["variants"][name]["baseline"], classes)
+    ]
+    if not others:
         return ""
-    each = "; ".join(f"{name}: {classes}" for name, classes in rare.items())
-    return f"Each variant's recall of rare classes is of its own ({each}); a difference, of those."
+    return (
+        "Recall of rare classes is of each variant's own, which are not its baseline's in "
+        f"{'; '.join(others)}: the means are of other classes, the differences of the same."
+    )
 
 
 def preamble(result: Mapping[str, Any]) -> list[str]:
