@@ -214,6 +214,9 @@ def counts(data: Dataset) -> tuple[list[int], list[int]]:
 # --- The command ----------------------------------------------------------------------------------
 
 
+OPTIONS = ("image_size", "fit", "channels", "test_share", "data_source", "data_dir")
+
+
 def table(data: Dataset) -> list[str]:
     """Classes, images of each class and part, sizes seen and what was left out, in lines."""
     train, test = counts(data)
@@ -249,7 +252,7 @@ def main() -> None:
         description="Describes data without training, and prepares CIFAR-10 where it is not yet.",
     )
     parser.add_argument("dataset", nargs="?", default=config.dataset, help="as config.dataset")
-    for name in ("image_size", "fit", "channels", "test_share", "data_source", "data_dir"):
+    for name in OPTIONS:
         value = config[name]
         parser.add_argument(
             f"--{name}", default=value, type=type(value), help=f"as config.{name}, {value!r}"
@@ -269,14 +272,10 @@ def _advice(config: ml_collections.ConfigDict, data: Dataset) -> list[str]:
     if config.dataset == "cifar10":
         folder = cifar_sources.prepared_folder(config.data_source, config.data_dir or None)
         return [f"CIFAR-10 ({len(data.images):,} images) is ready in {folder}"]
-    changed = {
-        name: config[name]
-        for name in ("image_size", "fit", "channels", "test_share", "data_source", "data_dir")
-        if config[name] != own_images.get_config()[name]
-    }
+    training = own_images.get_config()
+    changed = {name: config[name] for name in OPTIONS if config[name] != training[name]}
     fields = {"dataset": config.dataset} | changed
     shared = f"  {_shared_in_words(pixels.shared(data.images, data.num_train), data)}"
-    training = own_images.get_config()
     training.update(fields)
     if (least := min(counts(data)[0])) < training.num_folds:
         fields |= {"num_folds": least} if least > 1 else {"do_cv": False}

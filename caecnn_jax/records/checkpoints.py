@@ -10,7 +10,6 @@ import functools
 import hashlib
 import json
 import os
-import re
 import sys
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
@@ -211,10 +210,9 @@ class Checkpoints:
                     "or try again where the run still trains"
                 ) from error
             reason = str(error).strip().split("\n")[0][:300]
-            # So Orbax's storage, tensorstore, reports what the system said.
-            code = re.search(r"os_error_code='(\d+)'", str(error))
-            if code is not None and int(code[1]) != errno.ENOENT:
-                raise OSError(int(code[1]), os.strerror(int(code[1])), str(place)) from error
+            code = workdir.os_error_code(error)
+            if code is not None and code != errno.ENOENT:
+                raise OSError(code, os.strerror(code), str(place)) from error
             raise DamagedError(f"checkpoint {place} is damaged: {reason}") from error
 
     def restore_newest(self, target: Mapping[str, Any]) -> Restored | None:

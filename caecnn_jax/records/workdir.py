@@ -91,12 +91,17 @@ def _reason(error: Exception, path: epath.Path) -> str | None:
     """What storage says of a failure; None where the error is none of storage."""
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
-    # So Orbax's storage, tensorstore, reports what the system said.
-    if code := re.search(r"os_error_code='(\d+)'", str(error)):
-        return os.strerror(int(code[1]))
+    if code := os_error_code(error):
+        return os.strerror(code)
     if in_bucket(path):  # whose libraries raise errors of their own
         return f"{type(error).__name__}: {str(error).strip()[:300]}".splitlines()[0]
     return str(error) if isinstance(error, OSError) else None
+
+
+def os_error_code(error: Exception) -> int | None:
+    """The system's number of an error of Orbax's storage, TensorStore, whose text alone has it."""
+    found = re.search(r"os_error_code='(\d+)'", str(error))
+    return int(found[1]) if found else None
 
 
 def write_bytes(path: epath.Path, content: bytes) -> None:

@@ -2,7 +2,8 @@
 
 The program is a `jax.export` artifact: uint8 images [B, H, W, C], any B from 1, to a dict of
 "probabilities" float32 [B, K], "code" [B, h, w, c] and "reconstruction" uint8 [B, H, W, C], of
-which it holds what the model has. Normalisation and weights are inside.
+which it holds what the model has. Normalisation and weights are inside. Of an operation that has
+two forms it holds the one that suits the machine that writes it; both give the same to rounding.
 """
 
 import io
