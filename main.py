@@ -39,7 +39,9 @@ IMAGES = flags.DEFINE_multi_string(
 OUTPUT = flags.DEFINE_string(
     "output", None, "evaluate, predict, report: the results' folder; export: the file."
 )
-SAVE = flags.DEFINE_bool("save_reconstructions", False, "predict: a PNG of each image beside its reconstruction.")
+SAVE = flags.DEFINE_bool(
+    "save_reconstructions", False, "predict: a PNG of each image beside its reconstruction."
+)
 RUNS = flags.DEFINE_multi_string(
     "runs", [], "report: folders to compare, or NAME=PATTERN for several seeds; first the baseline."
 )
