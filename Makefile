@@ -24,7 +24,7 @@ test: .venv/installed-test
 	$(BIN)/lint-imports
 	$(BIN)/mypy
 	@echo "== Testing (a quarter of an hour on two fast cores, half an hour on slow ones)"
-	$(BIN)/python -m pytest -q -rs -n 2 --dist loadfile
+	$(BIN)/python -m pytest -q -rs -n 2 --dist loadfile --no-loadscope-reorder
 
 test-tpu: .venv-tpu/installed
 	@echo "== Compiling for TPU, without one (about five minutes on two cores)"

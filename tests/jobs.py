@@ -38,7 +38,7 @@ def start(workdir, *args: str, num_devices: int, **environment: str) -> Job:
     return Job([sys.executable, str(JOB), str(workdir), *args], os.environ | simulated, log)
 
 
-def start_two(workdir, *args: str) -> list[Job]:
+def start_two(workdir, *args: str, **environment: str) -> list[Job]:
     """Starts the two processes of a job on this machine, two devices each."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -51,6 +51,7 @@ def start_two(workdir, *args: str) -> list[Job]:
             JAX_COORDINATOR_ADDRESS=address,
             JAX_NUM_PROCESSES="2",
             JAX_PROCESS_ID=str(process),
+            **environment,
         )
         for process in range(2)
     ]

@@ -1,7 +1,8 @@
 """One process of a training job on tiny data, for test_devices.py and test_processes.py.
 
 Run:  python tests/parallel_job.py WORKDIR KIND [--config.field=value ...]; the variables of
-      jax.distributed, where set, make it one of several processes.
+      jax.distributed, where set, make it one of several processes, and HEARTBEAT_SECONDS says
+      after how long a lost one is given up.
 """
 
 import ast
@@ -25,6 +26,8 @@ def main(workdir: str, kind: str, *changes: str) -> int:
         name, value = change.removeprefix("--config.").split("=")
         config[name] = ast.literal_eval(value)
     logs.to_console("INFO")
+    patience = os.environ.get("HEARTBEAT_SECONDS")
+    devices.HEARTBEAT_SECONDS = int(patience) if patience else devices.HEARTBEAT_SECONDS
     devices.start(
         config.dtype, config.matmul_precision, distributed="JAX_COORDINATOR_ADDRESS" in os.environ
     )

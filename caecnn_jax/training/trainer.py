@@ -264,5 +264,5 @@ def check_finite(run: str, epoch: int, train: dict[str, list], valid: dict) -> N
             raise errors.Diverged(
                 f"{name} is no longer finite in {run}, epoch {epoch}, {where}: what was saved "
                 "before is kept, but the same config will end here again; lower config.cnn.opt.lr "
-                "or config.cae.opt.lr, in another --workdir or in the study's file"
+                "or config.cae.opt.lr, in another --workdir or in the study itself"
             )
