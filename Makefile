@@ -23,7 +23,7 @@ test: .venv/installed-test
 	$(BIN)/ruff format --check .
 	$(BIN)/lint-imports
 	$(BIN)/mypy
-	@echo "== Testing (a quarter of an hour on two fast cores, half an hour on slow ones)"
+	@echo "== Testing (some twelve minutes on two fast cores, half an hour on slow ones)"
 	$(BIN)/python -m pytest -q -rs -n 2 --dist loadfile --no-loadscope-reorder
 
 test-tpu: .venv-tpu/installed
