@@ -69,6 +69,7 @@ class Picture(NamedTuple):
     pixels: np.ndarray  # uint8 [size, size, channels]
     width: int  # as in the file, upright
     height: int
+    is_dim: bool = False  # of 16 bits, of which it uses 12 at most: nearly black
 
 
 def read(path: pathlib.Path, size: int, *, fit: str = "crop", channels: int = 3) -> Picture:
@@ -153,6 +154,7 @@ def decode(
             orientation = _orientation(image)
             upright = image.transpose(_TURNS[orientation]) if orientation in _TURNS else image
             pixels = fitted(to_rgb(upright), size, fit=fit, channels=channels)
+            is_dim = image.mode.startswith("I") and np.asarray(image).max() < 2**12
     except UnidentifiedImageError as error:
         raise ImageError(f"{name}: not a PNG, JPEG, WebP, BMP, TIFF or GIF, or damaged") from error
     except Image.DecompressionBombError as error:
@@ -163,7 +165,7 @@ def decode(
         raise kind(f"{name}: {str(error) or type(error).__name__}") from error
     if orientation in _ON_THEIR_SIDE:
         width, height = height, width
-    return Picture(pathlib.Path(name), pixels, width, height)
+    return Picture(pathlib.Path(name), pixels, width, height, is_dim)
 
 
 def _read(path: pathlib.Path, size: int, fit: str, channels: int) -> Picture:

@@ -68,6 +68,7 @@ def collect(
     readable = np.zeros(count, bool)
     sizes: collections.Counter[tuple[int, int]] = collections.Counter()
     unreadable: list[str] = []
+    num_dim = 0
     all_grey, is_lasting = form.channels == 0, True
     with progress.shown(f"Reading {what}", count, "images") as update:
         for index, result in results:
@@ -79,11 +80,14 @@ def collect(
                 continue
             images[index], readable[index] = result.pixels, True
             sizes[result.width, result.height] += 1
+            num_dim += result.is_dim
             all_grey = all_grey and is_grey(images[index])
     if all_grey:
         images = images[..., :1].copy()
     kept = np.flatnonzero(readable)
     notes: tuple[str, ...] = (_sizes_in_words(sizes),)
+    if num_dim:
+        notes += (f"{num_dim} use 12 of their 16 bits at most, nearly black: scale them first",)
     if unreadable:
         notes += (f"{len(unreadable)} cannot be read and are left out: {first(unreadable)}",)
     return Pixels(images if len(kept) == count else images[kept], kept, notes, is_lasting)

@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 from builders import PROJECT
 from image_folders import assert_same, config_of
+from PIL import Image
 
 from caecnn_jax import config as config_lib
 from caecnn_jax.data import cifar, cifar_prepared, dataset, image_files
@@ -49,6 +50,16 @@ def test_classes_without_a_test_image_are_noted(tmp_path):
     assert "no test image of cat; dog; emu; and 1 more" in data.notes
     shutil.rmtree(tmp_path / "test")  # a share of each is held out
     assert "no test image" not in "".join(dataset.load(config_of(tmp_path)).notes)
+
+
+def test_images_that_use_few_of_their_16_bits_are_noted(tmp_path):
+    image_folders.plain(tmp_path)
+    for name, top in (("dim", 4095), ("bright", 4096)):
+        levels = np.linspace(0, top, 64).reshape(8, 8).astype(np.uint16)
+        Image.fromarray(levels).save(tmp_path / "cat" / f"{name}.png")
+    Image.fromarray(levels[:, ::2] // 2).save(tmp_path / "dog" / "dim.tif")
+    notes = dataset.load(config_of(tmp_path)).notes
+    assert "2 use 12 of their 16 bits at most, nearly black: scale them first" in notes
 
 
 def test_images_are_those_that_predict_reads(tmp_path):
