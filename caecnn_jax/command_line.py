@@ -1,6 +1,7 @@
 """A command's flags, a config's fields among them: parsed, and what is wrong with them said."""
 
 import itertools
+import keyword
 import os
 import pathlib
 import re
@@ -79,11 +80,11 @@ def parse(argv: list[str]) -> list[str]:
         has_fields = hasattr(config, "to_dict")  # raises the OSError that a config file met
     except flags.Error as error:
         if _FROM_CONFIG_FILE not in str(error):
-            remedy = _remedy(argv, path) or "--help lists the flags"
-            raise errors.UserError(f"{_sentence(error)} ({remedy})") from error
+            remedy = _in_brackets(argv, path) or " (--help lists the flags)"
+            raise errors.UserError(f"{_sentence(error)}{remedy}") from error
         # config_flags puts a traceback into its message; the config file's own error is behind it.
         reason = f"{_sentence(_raised(error))}{_line(_raised(error), path)}"
-        raise errors.UserError(f"--config={path}: {_remedy(argv, path) or reason}") from error
+        raise errors.UserError(f"--config={path}: {reason}{_in_brackets(argv, path)}") from error
     except errors.UserError as error:
         raise errors.UserError(f"--config={path}: {_sentence(error)}") from error
     except Exception as error:  # a config file is a program: it may raise anything
@@ -94,7 +95,7 @@ def parse(argv: list[str]) -> list[str]:
                 f"--config={path}: has no function get_config; a study needs --mode study"
             ) from error
         reason = f"{type(error).__name__}: {_sentence(error)}{_line(error, path)}"
-        raise errors.UserError(f"--config={path}: {_remedy(argv, path) or reason}") from error
+        raise errors.UserError(f"--config={path}: {reason}{_in_brackets(argv, path)}") from error
     if path is not None and not has_fields:
         raise errors.UserError(
             f"--config={path}: its get_config must return a ConfigDict, not {config!r}"
@@ -163,16 +164,22 @@ def _remedy(argv: list[str], path: str | None) -> str | None:
         field = arg.partition("=")[0].lstrip("-")
         if path is None and field.startswith("config.") and field not in MOVED:
             return "fields need a --config, which only training and studies take"
-        table = re.match(r"config\.(train_data_\w+)(?!\.[a-zA-Z_]\w*$|\[\W\w+\W\]$)[.\[]", field)
-        if table:
-            name = re.sub(r"^[\"']|[\"']\]$", "", field[table.end() :])
-            if "." in name:
-                return f"class {name} needs a config of your own: see docs/configuration.md"
-            return (
-                f"for class {name} give the whole table: "
-                f"'--config.{table[1]}={{\"{name}\": COUNT}}'"
-            )
+        table = re.match(r"-+config\.(train_data_\w+)(?:\[([\"'])(.*)\2\]|\.(.*))=", arg)
+        name = str(table[3] or table[4]) if table else ""
+        is_plain = name.isidentifier() and not keyword.iskeyword(name)
+        if not table or is_plain or (table[3] and re.fullmatch(r"[\w-]+", name)):
+            continue
+        if "." in name:
+            return f"class {name} needs a config of your own: see docs/configuration.md"
+        whole = f"'--config.{table[1]}={{\"{name}\": COUNT}}'"
+        return f"for class {name} give the whole table: {whole}"
     return None
+
+
+def _in_brackets(argv: list[str], path: str | None) -> str:
+    """`_remedy` behind an error's own words; "" without one."""
+    remedy = _remedy(argv, path)
+    return f" ({remedy})" if remedy else ""
 
 
 def _line(error: BaseException, path: str | None) -> str:

@@ -25,15 +25,14 @@ def get_config(arg=None):
     if not path:
         raise ValueError("from_json.py needs a file: --config configs/from_json.py:PATH")
     try:
-        text = pathlib.Path(path).read_text()
-        fields = json.loads(text)
+        fields = json.loads(pathlib.Path(path).read_text())
     except (OSError, UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
         raise ValueError(f"cannot read the JSON config {path!r}: {error}") from error
     fields = fields.get("config", fields) if isinstance(fields, dict) else fields
     if not isinstance(fields, dict):
         raise ValueError(f"the JSON config {path!r} holds no object of fields")
     if "format" in fields:
-        config = saved_config.from_text(text)
+        config = saved_config.from_text(json.dumps(fields))
         return default.quick(config) if quick else config
     # A class table is taken as a whole: the default's classes must not remain in it.
     no_classes = {"train_data_regulation": {}, "train_data_expansion": {}}

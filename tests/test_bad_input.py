@@ -198,6 +198,7 @@ FIELDS = [
         'train_data_regulation["E. coli"]=9',
         "class E. coli needs a config of your own",
     ),
+    (MIXED, 'train_data_regulation["a=b c"]=9', r'regulation={"a=b c": COUNT}'),
     (MIXED, "use_cae=maybe", "config.use_cae=maybe: must be True or False"),
     (MIXED, "train_data_expansion.bird=-1", "expansion.bird=-1: must be a whole number from 0"),
     (MIXED, "train_data_expansion.bird=999999999", "expansion.bird=999999999: must be a whole n"),

@@ -192,5 +192,5 @@ def test_a_saved_config_without_fields_that_came_later_means_what_it_did():
 def test_a_class_that_joins_an_empty_table_is_one_difference():
     saved, given = (tiny_config("cnn", train_data_expansion={}) for _ in range(2))
     given.train_data_expansion.cat = 3
-    said = ["config.train_data_expansion.cat was {} and is 3"]
-    assert [one.replace("None", "{}") for one in config_lib.differences(saved, given)] == said
+    said = ["config.train_data_expansion.cat was None and is 3"]
+    assert config_lib.differences(saved, given) == said

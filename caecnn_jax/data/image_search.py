@@ -17,7 +17,6 @@ SUFFIXES = (
 # What operating systems and storage servers leave in folders, in lower case.
 SYSTEM_NAMES = ("thumbs.db", "desktop.ini", "__macosx", "@eadir", "$recycle.bin")
 RUN_FILES = ("config.json", "history.jsonl")  # what a folder that was trained in has
-PREDICTIONS = ("predictions.json", "reconstructions")  # what predict writes side by side
 
 HIDDEN = "hidden (the name begins with a dot)"
 SYSTEM = "left by a system (Thumbs.db and the like)"
@@ -25,7 +24,7 @@ NO_IMAGE = "no image by name"
 NOWHERE = "links to nowhere"
 LOOP = "links back to a folder already read"
 RUN = "folders of runs, whose pictures are no data"
-PREDICTED = "folders of reconstructions that predict wrote"
+PREDICTED = "reconstructions that predict wrote"
 CLOSED = "folders that may not be opened"
 
 
@@ -94,8 +93,6 @@ def entries(folder: pathlib.Path, passed_over: collections.Counter[str]) -> list
             passed_over[NOWHERE] += 1
         elif all(os.path.isfile(folder / name / file) for file in RUN_FILES):
             passed_over[RUN] += 1
-        elif name == PREDICTIONS[1] and PREDICTIONS[0] in names:
-            passed_over[PREDICTED] += 1
         else:
             kept.append(folder / name)
     return kept
@@ -119,12 +116,13 @@ def find(names: Sequence[str]) -> Found:
         matches: list[Any] = [] if given.exists() else glob.glob(str(given), recursive=True)
         matches.sort(key=natural_key)
         for path in map(pathlib.Path, matches or [given]):
-            if path.is_dir():
-                below = walk(path)
-                paths += below.paths
-                passed_over += below.passed_over
-            else:
-                paths.append(path)
+            below = walk(path) if path.is_dir() else Found([path], collections.Counter())
+            passed_over += below.passed_over
+            for file in below.paths:
+                if file != given and _is_predicted(file):
+                    passed_over[PREDICTED] += 1
+                else:
+                    paths.append(file)
     unique = list(dict.fromkeys(paths))
     if not any(path.exists() for path in unique):
         problem = f"={' '.join(names)}: no image is there" if names else " is missing"
@@ -134,6 +132,13 @@ def find(names: Sequence[str]) -> Found:
             f"--images{problem}: give PNG, JPEG, WebP, BMP, TIFF or GIF files, folders or globs"
         )
     return Found(unique, passed_over)
+
+
+def _is_predicted(path: pathlib.Path) -> bool:
+    """Whether predict wrote it as a reconstruction, by its name and place beside predictions."""
+    folder = path.parent
+    is_named_so = folder.name == "reconstructions" and re.match(r"\d{4,}-.*\.png$", path.name)
+    return bool(is_named_so) and (folder.parent / "predictions.json").is_file()
 
 
 def in_words(passed_over: Mapping[str, int]) -> str:

@@ -213,7 +213,7 @@ class Journal:
         self._picture("reconstruction", png, self.records[-1]["epoch"])
 
     def show_codes(self, autoencode: Autoencode) -> None:
-        """Shows the codes of MOST_CODES validation images at most, as many of each class."""
+        """Shows the codes of MOST_CODES validation images at most, spread over the classes."""
         labels = self._data.labels[self.split.valid]
         count = min(CODES_PER_CLASS, *np.unique(labels, return_counts=True)[1])
         by_class = [np.flatnonzero(labels == label)[:count] for label in np.unique(labels)]

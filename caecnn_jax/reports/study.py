@@ -50,7 +50,7 @@ def _write(study: study_lib.Study, workdir: epath.Path) -> epath.Path:
         "shown": {part: shown(result, part) for part in result["parts"]},
         "fields": list(dict.fromkeys(f for v in result["variants"].values() for f in v["config"])),
         "unpaired": {part: unpaired(result, part) for part in result["parts"]},
-        "rare_classes": rare_classes(result),
+        "rare_classes": {part: rare_classes(result, part) for part in result["parts"]},
         "charts": {part: draw_all(result, part) for part in result["parts"]},
     }
     return pages.write_page(workdir / "study.html", "study.html.jinja", values)
@@ -95,7 +95,7 @@ def markdown(result: Mapping[str, Any]) -> str:
             if one["finished"] and part in one:
                 published = result["published"].get(part)
                 lines.append(_line([variant, *_cells(variant, one, part, names, published)]))
-        lines += ["", " ".join(filter(None, (unpaired(result, part), rare_classes(result))))]
+        lines += ["", " ".join(filter(None, (unpaired(result, part), rare_classes(result, part))))]
     return "\n".join(lines).replace("\n\n\n", "\n\n").rstrip() + "\n"
 
 
@@ -115,13 +115,15 @@ def unpaired(result: Mapping[str, Any], part: str) -> str:
     )
 
 
-def rare_classes(result: Mapping[str, Any]) -> str:
-    """Names the variants whose rare classes are not their baseline's; "" where all are."""
+def rare_classes(result: Mapping[str, Any], part: str) -> str:
+    """Names the variants whose rare classes are not their baseline's; "" where none is shown."""
+    if "rare_recall" not in shown(result, part):
+        return ""
     of = {name: one["rare_classes"] for name, one in result["variants"].items() if one["finished"]}
     others = [
         f"{name} ({', '.join(classes) or 'none'})"
         for name, classes in of.items()
-        if classes != of.get(result["variants"][name]["baseline"], classes)
+        if {*classes} != {*of.get(result["variants"][name]["baseline"], classes)}
     ]
     if not others:
         return ""

@@ -2,7 +2,6 @@
 
 import csv
 import io
-import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -62,7 +61,7 @@ def predict_files(
     trained = trained_lib.open_folder(workdir)
     content = {
         "workdir": str(workdir),
-        "fold": fold if fold == "all" else trained.run_name(fold),
+        "fold": fold if fold == "all" else trained.run_name(fold and str(fold)),
         "checkpoint": checkpoint,
         "weights": trained.weights_of(weights),
         "post_hoc": [trained_lib.as_json(made) for made in predictor.recipe.corrections],
@@ -72,11 +71,15 @@ def predict_files(
     folder = workdir_lib.resolve(output) if output else workdir / "predictions"
     where = f"written to {folder}: predictions.csv and predictions.json"
     try:
+        earlier = _earlier_reconstructions(folder)
         if save_reconstructions:
             _write_reconstructions(folder / "reconstructions", rows, pixels, outputs)
-        _remove_earlier(folder / "reconstructions", {row.get("reconstruction") for row in rows})
         workdir_lib.write_output(folder / "predictions.json", workdir_lib.as_json(content))
         workdir_lib.write_output(folder / "predictions.csv", as_csv(rows))
+        kept = {row.get("reconstruction") for row in rows} | set(map(str, paths))
+        with workdir_lib.writing(folder, "choose another --output"):
+            for name in earlier - kept:
+                epath.Path(name).unlink(missing_ok=True)
     except workdir_lib.WorkdirError as error:
         if output:
             raise
@@ -132,13 +135,14 @@ def _write_reconstructions(folder: epath.Path, rows, pixels, outputs) -> None:
         row["reconstruction"] = str(path)
 
 
-def _remove_earlier(folder: epath.Path, written: set[str | None]) -> None:
-    """Removes the reconstructions of an earlier prediction that was written to the same place."""
-    with workdir_lib.writing(folder, "choose another --output"):
-        for path in folder.iterdir() if folder.exists() else ():
-            is_ours = re.fullmatch(r"\d{4,}-.*\.png", path.name, re.DOTALL) and path.is_file()
-            if is_ours and str(path) not in written:
-                path.unlink()
+def _earlier_reconstructions(folder: epath.Path) -> set[str]:
+    """The files in reconstructions/ that the predictions in this folder say they wrote."""
+    try:
+        rows = workdir_lib.read_json(folder / "predictions.json")["predictions"]
+        named = {str(row.get("reconstruction")) for row in rows}
+    except (workdir_lib.WorkdirError, OSError, LookupError, TypeError, AttributeError):
+        return set()
+    return {name for name in named if epath.Path(name).parent == folder / "reconstructions"}
 
 
 def shortened(name: str, most: int = 150) -> str:

@@ -151,7 +151,8 @@ class Trained:
                 f"--config.data_dir={config.data_dir}: the data are the path {config.dataset}, "
                 "which is not looked for there: give --config.dataset alone"
             )
-        if config_lib.is_path(config.dataset) and not os.path.exists(config.dataset):
+        is_gone = config_lib.is_path(config.dataset) and not os.path.exists(config.dataset)
+        if is_gone and "dataset" not in elsewhere:
             raise TrainedError(
                 f"config.dataset={config.dataset!r}: there is nothing at that path: bring the data "
                 "back, or say with --config.dataset where they lie now"

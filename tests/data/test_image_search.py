@@ -101,12 +101,19 @@ def test_what_predict_wrote_among_images_is_no_image(tmp_path):
     for name in ("cat.png", "reconstructions/0001-cat.png"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).touch()
-    names = [path.name for path in image_search.walk(tmp_path).paths]
-    assert names == ["cat.png", "0001-cat.png"]  # a folder of that name may be anything
+
+    def names(*given):
+        return [path.name for path in image_search.find(given).paths]
+
+    folder, all_below = str(tmp_path), f"{tmp_path}/**/*.png"
+    assert names(folder) == ["cat.png", "0001-cat.png"]  # a folder of that name may be anything
     (tmp_path / "predictions.json").touch()
-    found = image_search.walk(tmp_path)
-    assert [path.name for path in found.paths] == ["cat.png"]
-    assert found.passed_over[image_search.PREDICTED] == 1
+    assert names(folder) == names(all_below) == names(f"{tmp_path}/c*") == ["cat.png"]
+    assert image_search.find([all_below]).passed_over == {image_search.PREDICTED: 1}
+    asked_for = str(tmp_path / "reconstructions" / "0001-cat.png")
+    assert names(asked_for) == ["0001-cat.png"]
+    # Of data to train on it may be a class.
+    assert len(image_search.walk(tmp_path).paths) == 2
 
 
 def test_globs_name_files_in_natural_order(tmp_path):

@@ -86,10 +86,36 @@ def test_reconstructions_do_not_outlive_their_predictions(cae_run, photos, tmp_p
     assert [path.name for path in (tmp_path / "out" / "reconstructions").iterdir()] == [
         "0001-a.png"
     ]
-    (tmp_path / "out" / "reconstructions" / "mine.png").write_text("not of predict")
+    (tmp_path / "out" / "reconstructions" / "0002-mine.png").write_text("not of predict")
     predict_files(cae_run, **given)
     left = [path.name for path in (tmp_path / "out" / "reconstructions").iterdir()]
-    assert left == ["mine.png"]
+    assert left == ["0002-mine.png"]
+
+
+def test_a_users_own_images_are_never_removed(cae_run, photos):
+    """Whatever they are called, and wherever the predictions go."""
+    mine = photos / "reconstructions" / "2019-castle.png"
+    mine.parent.mkdir()
+    for path in (mine, photos / "a.png"):
+        image_cases.halves().save(path)
+    given = {"images": [str(photos)], "fold": "test", "output": str(photos)}
+    for damage in (None, "{", "[]", '{"predictions": [1]}'):
+        predict_files(cae_run, **given)
+        assert mine.exists()
+        if damage:
+            (photos / "predictions.json").write_text(damage)
+    names = {"predictions": [{"reconstruction": str(mine)}]}
+    (photos / "predictions.json").write_text(json.dumps(names))
+    predict_files(cae_run, **(given | {"images": [str(mine)]}))
+    assert mine.exists()
+
+
+def test_a_file_in_the_place_of_reconstructions_stops_no_prediction(cae_run, photos, tmp_path):
+    image_cases.halves().save(photos / "a.png")
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "reconstructions").write_text("a file")
+    predict_files(cae_run, images=[str(photos)], fold="test", output=str(tmp_path / "out"))
+    assert (tmp_path / "out" / "predictions.csv").exists()
 
 
 @pytest.mark.parametrize(
