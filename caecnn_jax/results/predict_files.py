@@ -71,15 +71,7 @@ def predict_files(
     folder = workdir_lib.resolve(output) if output else workdir / "predictions"
     where = f"written to {folder}: predictions.csv and predictions.json"
     try:
-        earlier = _earlier_reconstructions(folder)
-        if save_reconstructions:
-            _write_reconstructions(folder / "reconstructions", rows, pixels, outputs)
-        workdir_lib.write_output(folder / "predictions.json", workdir_lib.as_json(content))
-        workdir_lib.write_output(folder / "predictions.csv", as_csv(rows))
-        kept = {row.get("reconstruction") for row in rows} | set(map(str, paths))
-        with workdir_lib.writing(folder, "choose another --output"):
-            for name in earlier - kept:
-                epath.Path(name).unlink(missing_ok=True)
+        _write(folder, content, paths, pixels, outputs if save_reconstructions else None)
     except workdir_lib.WorkdirError as error:
         if output:
             raise
@@ -123,6 +115,22 @@ def as_csv(rows: Sequence[dict[str, Any]]) -> bytes:
     writer.writeheader()
     writer.writerows(flat)
     return text.getvalue().encode(errors="surrogateescape")  # a file's name may be any bytes
+
+
+def _write(folder: epath.Path, content: dict[str, Any], paths, pixels, outputs) -> None:
+    """Writes predictions of the images at `paths`, reconstructions too where there are `outputs`.
+
+    Then removes the reconstructions of the earlier predictions that lay there.
+    """
+    rows, earlier = content["predictions"], _earlier_reconstructions(folder)
+    if outputs is not None:
+        _write_reconstructions(folder / "reconstructions", rows, pixels, outputs)
+    workdir_lib.write_output(folder / "predictions.json", workdir_lib.as_json(content))
+    workdir_lib.write_output(folder / "predictions.csv", as_csv(rows))
+    kept = {row.get("reconstruction") for row in rows} | {str(path.absolute()) for path in paths}
+    with workdir_lib.writing(folder, "choose another --output"):
+        for name in earlier - kept:
+            epath.Path(name).unlink(missing_ok=True)
 
 
 def _write_reconstructions(folder: epath.Path, rows, pixels, outputs) -> None:

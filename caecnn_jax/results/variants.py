@@ -149,9 +149,12 @@ def _recall(class_name: str) -> Callable:
 
 def _over(values: Values, share: float) -> dict[str, Any]:
     """The mean with its interval, which values that do not vary have not, and the values."""
-    found = statistics.estimate([*values.values()], share)
-    by_name = {f"seed_{seed}/{run}": value for (seed, run), value in values.items()}
-    return {"mean": found.mean, "low": found.low, "high": found.high, "values": by_name}
+    mean, low, high, _ = statistics.estimate([*values.values()], share)
+    return {"mean": mean, "low": low, "high": high, "values": _by_name(values)}
+
+
+def _by_name(values: Values) -> dict[str, float]:
+    return {f"seed_{seed}/{run}": value for (seed, run), value in values.items()}
 
 
 def _of_variant(variant: str, finished: Finished, parts: Sequence[str]) -> dict[str, Any]:
@@ -227,8 +230,8 @@ def _difference(variant, baseline, finished: Finished, part: str, of) -> dict[st
         return None
     pairs = dict(sorted(pairs.items()))
     share = finished[baseline, next(iter(pairs)).seed].share_held_out(part)
-    p = statistics.estimate([*pairs.values()], share).p
-    return _over(pairs, share) | {"p": p, "p_holm": None}
+    found = statistics.estimate([*pairs.values()], share)._asdict()
+    return found | {"p_holm": None, "values": _by_name(pairs)}
 
 
 def _same_images(one: runs.Run, other: runs.Run, run: str) -> bool:
